@@ -1,0 +1,1 @@
+"""The Tinker fine-tuning system on your own hardware."""
