@@ -258,7 +258,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """Most tokens to generate; None: up to the end of the context."""
     seed: int | None = None
     """Same seed and request, same tokens (up to rounding); samples of one request differ."""
-    stop: str | list[str] | list[int] | None = None
+    stop: str | Sequence[str | int] | None = None
     temperature: float = 1.0
     """0 is greedy."""
     top_k: int = -1

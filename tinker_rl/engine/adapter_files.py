@@ -1,0 +1,124 @@
+"""An adapter as files: a peft adapter folder, and the optimiser beside it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import peft
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tinker_rl.engine.learner import Adapter, Learner
+from tinker_rl.errors import CheckpointError
+
+__all__ = [
+    "OptimizerState",
+    "content_hash",
+    "load_checkpoint",
+    "optimizer_state",
+    "read_adapter",
+    "write_adapter",
+    "write_optimizer",
+]
+
+_ADAPTER = "adapter_model.safetensors"
+_OPTIMIZER = "optimizer.safetensors"
+
+OptimizerState = dict[str, Tensor]
+"""`exp_avg.<param>`, `exp_avg_sq.<param>`, `step.<param>`, and `gradient.<param>` for a sum that
+no step has used yet."""
+
+
+def content_hash(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, shapes and bytes of the tensors: equal for equal weights."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name}:{tensor.dtype}:{list(tensor.shape)}".encode())
+        digest.update(tensor.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def write_adapter(
+    folder: Path, weights: Mapping[str, Tensor], config: peft.LoraConfig, base_model: str
+) -> None:
+    """Write a folder that peft, transformers and vLLM load as it is."""
+    save_file({name: tensor.cpu() for name, tensor in weights.items()}, folder / _ADAPTER)
+    config = copy.copy(config)
+    config.inference_mode = True
+    config.base_model_name_or_path = base_model
+    config.save_pretrained(str(folder))
+
+
+def read_adapter(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a peft adapter folder.
+
+    Raises:
+        CheckpointError: if there are none, or they cannot be read.
+    """
+    try:
+        return load_file(folder / _ADAPTER)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder}: expected an {_ADAPTER} that can be read; got {error}."
+        ) from error
+
+
+def optimizer_state(adapter: Adapter) -> OptimizerState:
+    """A copy of the moments, step counts, and gradients that wait for a step."""
+    state: OptimizerState = {}
+    for name, parameter in adapter.params.items():
+        for key, value in adapter.optimizer.state.get(parameter, {}).items():
+            state[f"{key}.{name}"] = value.detach().clone().cpu()
+        if name in adapter.gradients:
+            state[f"gradient.{name}"] = adapter.gradients[name].clone().cpu()
+    return state
+
+
+def write_optimizer(folder: Path, state: OptimizerState) -> None:
+    """Write what `optimizer_state` gave."""
+    save_file(state or {"empty": torch.zeros(0)}, folder / _OPTIMIZER)
+
+
+def load_checkpoint(
+    learner: Learner, name: str, folder: Path, *, optimizer: bool, steps: int
+) -> None:
+    """Make the adapter `name` the one in `folder`; nothing is changed when this raises.
+
+    Without `optimizer` its moments and step count start afresh.
+    """
+    adapter = learner.adapter(name)
+    weights = read_adapter(folder)
+    own = learner.weights(name)
+    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in weights.items()}:
+        raise CheckpointError(
+            f"load_state: expected an adapter of {len(own)} tensors of rank {adapter.config.rank} "
+            f"with the same targets; got {len(weights)} tensors of other names or shapes. Create "
+            "the client from the checkpoint instead (create_training_client_from_state)."
+        )
+    saved: OptimizerState = {}
+    if optimizer:
+        if not (folder / _OPTIMIZER).is_file():
+            raise CheckpointError(
+                f"load_state_with_optimizer: expected {_OPTIMIZER} in the checkpoint; got sampler "
+                "weights. Load a tinker://<run>/weights/<name> path, or use load_state."
+            )
+        saved = load_file(folder / _OPTIMIZER)
+    learner.load_weights(name, weights)
+    adapter.optimizer.state.clear()
+    adapter.steps = steps if optimizer else 0
+    for key, parameter in adapter.params.items():
+        moments = {
+            field: saved[f"{field}.{key}"].to(parameter.device)
+            for field in ("step", "exp_avg", "exp_avg_sq")
+            if f"{field}.{key}" in saved
+        }
+        if moments:
+            adapter.optimizer.state[parameter] = moments
+        if f"gradient.{key}" in saved:
+            adapter.gradients[key] = saved[f"gradient.{key}"].to(parameter.device)

@@ -1,0 +1,134 @@
+"""Which base models there are, and whether they can be had on this machine."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from tinker_rl.errors import UnknownNameError, choices
+from tinker_rl.types import SupportedModel
+
+__all__ = ["LINEUP", "ModelEntry", "find_model", "model_path", "renderer_name", "supported_models"]
+
+Architecture: TypeAlias = Literal["dense", "moe"]
+TrainingType: TypeAlias = Literal["base", "instruct", "hybrid"]
+
+
+class ModelEntry(msgspec.Struct, frozen=True):
+    """A base model of the lineup."""
+
+    name: str
+    """Its name on the hub, or `tiny`."""
+    training: TrainingType
+    architecture: Architecture
+    billion_parameters: float
+    context: int
+    """Longest sequence, in tokens."""
+    renderer: str
+    """Recommended renderer; see `tinker_rl.renderers.get_renderer`."""
+
+
+def _qwen(
+    size: str,
+    billions: float,
+    training: TrainingType,
+    context: int,
+    renderer: str,
+    architecture: Architecture = "dense",
+) -> ModelEntry:
+    return ModelEntry(f"Qwen/Qwen3-{size}", training, architecture, billions, context, renderer)
+
+
+def _llama(
+    name: str, billions: float, training: TrainingType, context: int = 131072
+) -> ModelEntry:
+    renderer = "role_colon" if training == "base" else "llama3"
+    return ModelEntry(f"meta-llama/{name}", training, "dense", billions, context, renderer)
+
+
+LINEUP: tuple[ModelEntry, ...] = (
+    ModelEntry("tiny", "instruct", "dense", 0.0008, 1024, "qwen3_instruct"),
+    _qwen("0.6B", 0.6, "hybrid", 40960, "qwen3"),
+    _qwen("1.7B", 1.7, "hybrid", 40960, "qwen3"),
+    _qwen("4B-Instruct-2507", 4.0, "instruct", 262144, "qwen3_instruct"),
+    _qwen("8B", 8.2, "hybrid", 40960, "qwen3"),
+    _qwen("8B-Base", 8.2, "base", 32768, "role_colon"),
+    _qwen("32B", 32.8, "hybrid", 40960, "qwen3"),
+    _qwen("30B-A3B", 30.5, "hybrid", 40960, "qwen3", "moe"),
+    _qwen("30B-A3B-Base", 30.5, "base", 32768, "role_colon", "moe"),
+    _qwen("30B-A3B-Instruct-2507", 30.5, "instruct", 262144, "qwen3_instruct", "moe"),
+    _qwen("235B-A22B-Instruct-2507", 235.1, "instruct", 262144, "qwen3_instruct", "moe"),
+    _llama("Llama-3.2-1B", 1.2, "base"),
+    _llama("Llama-3.2-3B", 3.2, "base"),
+    _llama("Llama-3.1-8B", 8.0, "base"),
+    _llama("Llama-3.1-8B-Instruct", 8.0, "instruct"),
+    _llama("Llama-3.1-70B", 70.6, "base"),
+    _llama("Llama-3.3-70B-Instruct", 70.6, "instruct"),
+)
+"""The Qwen3 and Llama 3 families that Tinker serves, and our own `tiny`.
+
+Source: the model cards of each on the Hugging Face hub.
+"""
+
+_BY_NAME = {entry.name: entry for entry in LINEUP}
+
+
+def find_model(name: str) -> ModelEntry | None:
+    """The lineup's entry of that name, or None."""
+    return _BY_NAME.get(name)
+
+
+def model_path(name: str) -> str:
+    """What transformers should load for `name`: a local folder or a hub name.
+
+    Raises:
+        UnknownNameError: if it is neither in the lineup, nor a folder, nor shaped as a hub name.
+    """
+    if name == "tiny":
+        return str(files("tinker_rl") / "assets" / "tiny")
+    if Path(name).is_dir():
+        return str(Path(name).resolve())
+    if name in _BY_NAME or (name.count("/") == 1 and not name.startswith((".", "/", "~"))):
+        return name
+    raise UnknownNameError(
+        f"base_model: expected a name of the lineup, a hub name `owner/model` or a local folder; "
+        f"got {name!r}.{choices(name, _BY_NAME)}"
+    )
+
+
+def renderer_name(name: str) -> str:
+    """The recommended renderer of a model; chat templates serve those outside the lineup."""
+    entry = find_model(name)
+    if entry is not None:
+        return entry.renderer
+    return "role_colon" if "base" in name.lower() else "auto"
+
+
+def _unavailable_reason(entry: ModelEntry) -> str | None:
+    if entry.name == "tiny":
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(entry.name, "config.json"), str):
+        return None
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
+        return "not in the local Hugging Face cache, and HF_HUB_OFFLINE is set"
+    return None
+
+
+def supported_models() -> list[SupportedModel]:
+    """The lineup; a model that is known not to be had here carries the reason."""
+    return [
+        SupportedModel(
+            model_name=entry.name,
+            max_context_length=entry.context,
+            trainable=(reason := _unavailable_reason(entry)) is None,
+            sampleable=reason is None,
+            unavailable_reason=reason,
+        )
+        for entry in LINEUP
+    ]

@@ -1,0 +1,155 @@
+"""What every sampler gives and takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+from torch import Tensor
+
+from tinker_rl.errors import PromptTooLongError, RequestError, ShapeError
+from tinker_rl.requests import Sample
+from tinker_rl.types import SampleResponse, SamplingParams
+
+__all__ = ["AdapterWeights", "SampleJob", "SamplerCore", "StopRule", "check_sample", "stop_rule"]
+
+
+class StopRule(msgspec.Struct, frozen=True):
+    """When a sequence is complete."""
+
+    token_ids: tuple[int, ...] = ()
+    strings: tuple[str, ...] = ()
+
+
+class AdapterWeights(msgspec.Struct, frozen=True, eq=False):
+    """The weights of one sampler version: immutable once made."""
+
+    tensors: Mapping[str, Tensor]
+    """Named as in a peft adapter file."""
+    scale: float
+    """Factor of the product B @ A."""
+    content_hash: str
+
+
+class SampleJob(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """A checked request, ready to be sampled."""
+
+    job_id: int
+    version: str
+    """Weights to sample from; the empty string is the base model itself."""
+    prompt: tuple[int, ...]
+    num_samples: int
+    max_tokens: int
+    seed: int
+    stop: StopRule
+    temperature: float
+    top_k: int
+    top_p: float
+    topk_samples: int = 0
+    """How many alternatives to report for each sampled token."""
+    prompt_logprobs: bool = False
+    topk_prompt: int = 0
+    """How many alternatives to report for each prompt token."""
+    prompt_last_n: int | None = None
+
+
+class SamplerCore(Protocol):
+    """A sampler without threads or event loop: its owner calls it from one thread."""
+
+    def add_version(self, version: str, weights: AdapterWeights) -> None:
+        """Make a version's weights available."""
+        ...
+
+    def remove_version(self, version: str) -> None:
+        """Forget a version as soon as no job uses it."""
+        ...
+
+    def add(self, job: SampleJob) -> None:
+        """Queue a job."""
+        ...
+
+    def cancel(self, job_id: int) -> None:
+        """Drop a job, wherever it is; unknown ids are ignored."""
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        ...
+
+    def burst(self, seconds: float) -> list[tuple[int, SampleResponse]]:
+        """Work for about that long; returns the jobs that ended, by id."""
+        ...
+
+
+def stop_rule(stop: str | Sequence[str | int] | None, eos: Sequence[int]) -> StopRule:
+    """None is end-of-sequence; anything given replaces it, an empty list by nothing.
+
+    Raises:
+        RequestError: if it mixes strings and token ids, or holds an empty string.
+    """
+    if stop is None:
+        return StopRule(token_ids=tuple(eos))
+    values = [stop] if isinstance(stop, str) else list(stop)
+    strings = tuple(value for value in values if isinstance(value, str))
+    ids = tuple(value for value in values if isinstance(value, int))
+    if (strings and ids) or len(strings) + len(ids) != len(values) or "" in strings:
+        raise RequestError(
+            f"SamplingParams.stop: expected None, a string, a list of non-empty strings, or a list "
+            f"of token ids; got {stop!r}."
+        )
+    return StopRule(ids, strings)
+
+
+def check_sample(request: Sample, vocab_size: int, context: int) -> int:
+    """Check a request's numbers against the model; returns the most tokens it may generate.
+
+    Raises:
+        PromptTooLongError: if the prompt leaves no room for an answer.
+        RequestError: if another value is out of range.
+    """
+    params = request.sampling_params
+    length = request.prompt.length
+    if length == 0:
+        raise ShapeError("sample: expected a prompt of at least one token; got an empty one.")
+    for token in request.prompt.to_ints():
+        if not 0 <= token < vocab_size:
+            raise RequestError(
+                f"sample: expected prompt token ids from 0 to {vocab_size - 1}; got {token}. Use "
+                "the tokenizer of the base model."
+            )
+    if request.num_samples < 1:
+        raise RequestError(f"sample: expected num_samples of 1 or more; got {request.num_samples}.")
+    _check_params(params)
+    last_n = request.prompt_logprobs_last_n
+    if last_n is not None and not 1 <= last_n < max(2, length):
+        raise RequestError(
+            f"sample: expected prompt_logprobs_last_n from 1 to {length - 1}; got {last_n}."
+        )
+    for name in ("topk_prompt_logprobs", "topk_sample_logprobs"):
+        if not 0 <= getattr(request, name) <= vocab_size:
+            raise RequestError(
+                f"sample: expected {name} from 0 to {vocab_size}; got {getattr(request, name)}."
+            )
+    room = context - length
+    if room < 1:
+        raise PromptTooLongError(
+            f"sample: expected a prompt of at most {context - 1} tokens, so that the context of "
+            f"{context} has room for an answer; got {length}. Shorten the prompt."
+        )
+    return room if params.max_tokens is None else min(params.max_tokens, room)
+
+
+def _check_params(params: SamplingParams) -> None:
+    rules = (
+        ("max_tokens", params.max_tokens is None or params.max_tokens >= 1, "1 or more, or None"),
+        ("temperature", 0 <= params.temperature < float("inf"), "0 (greedy) or more"),
+        ("top_k", params.top_k == -1 or params.top_k >= 1, "-1 (off) or 1 or more"),
+        ("top_p", 0 < params.top_p <= 1, "in (0, 1]"),
+    )
+    for name, holds, rule in rules:
+        if not holds:
+            raise RequestError(
+                f"SamplingParams.{name}: expected {rule}; got {getattr(params, name)}."
+            )

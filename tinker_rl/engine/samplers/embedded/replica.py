@@ -1,0 +1,203 @@
+"""A second set of modules over the learner's base weights, which samples and never trains.
+
+The base tensors are shared, not copied; the linear layers take the weights of one sampler version
+at a time. So a sampler never touches the learner's adapters, nor waits for them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from tinker_rl.engine.samplers.base import AdapterWeights
+from tinker_rl.engine.scoring import LanguageModel
+from tinker_rl.errors import UnsupportedError
+
+__all__ = ["Replica", "VersionTensors"]
+
+_ATTENTION = "tinker_slots"
+_MERGE_LIMIT = 128 * 1024 * 1024
+"""Most target weights, in elements, of which a merged copy is made for each version."""
+
+
+class SwappableLinear(nn.Module):
+    """A linear layer whose weights, or low-rank addition, can be exchanged for others."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        weight = cast(Tensor, base.weight)
+        # Not registered: these are the base model's tensors, on loan.
+        object.__setattr__(self, "weight", weight.T if isinstance(base, Conv1D) else weight)
+        object.__setattr__(self, "bias", cast("Tensor | None", base.bias))
+        self.merged: Tensor | None = None
+        self.low_rank: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """hidden @ weight.T + bias, with the version's change of weight."""
+        if self.merged is not None:
+            return F.linear(hidden, self.merged, self.bias)
+        out = F.linear(hidden, self.weight, self.bias)
+        if self.low_rank is not None:
+            down, up = self.low_rank
+            out = out + F.linear(F.linear(hidden.to(down.dtype), down), up).to(out.dtype)
+        return out
+
+
+class VersionTensors:
+    """One version, ready to be put into the layers: merged weights, or low-rank pairs."""
+
+    def __init__(self, layers: Mapping[str, SwappableLinear], weights: AdapterWeights) -> None:
+        self.merged: dict[str, Tensor] = {}
+        self.low_rank: dict[str, tuple[Tensor, Tensor]] = {}
+        pairs: dict[str, tuple[Tensor, Tensor]] = {}
+        for key, down in weights.tensors.items():
+            path, found, _ = key.removeprefix("base_model.model.").partition(".lora_A.")
+            if found:
+                up = weights.tensors[key.replace(".lora_A.", ".lora_B.")]
+                pairs[path] = (down, up * weights.scale)
+        unknown = sorted(set(pairs) - set(layers))
+        if unknown:
+            raise UnsupportedError(
+                f"sampler weights: expected adapters on linear layers of the base model; got "
+                f"{unknown[0]}. Sample them with another sampler."
+            )
+        full_precision = all(layers[path].weight.dtype == torch.float32 for path in pairs)
+        size = sum(layers[path].weight.numel() for path in pairs)
+        # Merging in bfloat16 would round the change away, and merging much would cost a copy.
+        if full_precision and size <= _MERGE_LIMIT:
+            for path, (down, up) in pairs.items():
+                base = layers[path].weight
+                self.merged[path] = torch.addmm(base, up.to(base.device), down.to(base.device))
+        else:
+            for path, (down, up) in pairs.items():
+                device = layers[path].weight.device
+                self.low_rank[path] = (down.to(device), up.to(device))
+
+
+class _Plan:
+    """What the attention function cannot learn from its arguments; one device thread uses it."""
+
+    decode_mask: Tensor | None = None
+    """Additive mask [R, 1, 1, L] of a decoding step; None while prompts are read."""
+
+
+_plan = _Plan()
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention over key-value slots. Query [R, heads, T, D], key and value [R, kv heads, L, D]."""
+    rows, heads, _, size = query.shape
+    mask = _plan.decode_mask
+    if mask is None:
+        out = F.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scaling, enable_gqa=heads != key.shape[1]
+        )
+        return out.transpose(1, 2), None
+    # One position a row: heads that share keys stand side by side as if they were positions.
+    grouped = query.reshape(rows, key.shape[1], -1, size)
+    out = F.scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scaling)
+    return out.reshape(rows, 1, heads, size), None
+
+
+# No mask function goes with it: transformers then makes no mask, and `_plan` holds the one we need.
+AttentionInterface.register(_ATTENTION, _attend)
+
+
+def _check_attention(model: PreTrainedModel) -> None:
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    window = getattr(config, "sliding_window", None)
+    if not hasattr(config, "layer_types") and window and getattr(config, "use_sliding_window", True):
+        kinds.add("sliding_attention")
+    if kinds != {"full_attention"} or getattr(config, "attn_logit_softcapping", None):
+        raise UnsupportedError(
+            f"embedded sampler: expected full attention in every layer; got {sorted(kinds)} in "
+            f"{type(model).__name__}. Sample this model with vLLM."
+        )
+
+
+class Replica:
+    """The base model as the embedded sampler runs it."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        """Build the modules. `model` must not carry adapters yet.
+
+        Raises:
+            UnsupportedError: if its attention or its logits are not of the plain kind.
+        """
+        _check_attention(model)
+        reason = LanguageModel(model).check_supported()
+        if reason:
+            raise UnsupportedError(f"embedded sampler: {type(model).__name__}: {reason}.")
+        shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+        twin: PreTrainedModel = copy.deepcopy(model, shared)
+        self.layers: dict[str, SwappableLinear] = {}
+        for path, module in list(twin.named_modules()):
+            if isinstance(module, nn.Linear | Conv1D):
+                self.layers[path] = SwappableLinear(module)
+                parent, _, leaf = path.rpartition(".")
+                setattr(twin.get_submodule(parent), leaf, self.layers[path])
+        twin.config._attn_implementation = _ATTENTION
+        self.language_model = LanguageModel(twin)
+        self.config = twin.config.get_text_config()
+        self.device = model.device
+        self.dtype = model.dtype
+        self._current: VersionTensors | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of logits."""
+        return self.language_model.vocab_size
+
+    def prepare(self, weights: AdapterWeights) -> VersionTensors:
+        """Make a version's tensors ready for `use`."""
+        with torch.inference_mode():
+            return VersionTensors(self.layers, weights)
+
+    def use(self, version: VersionTensors | None) -> None:
+        """Put a version's weights in place; None is the bare base model."""
+        if version is self._current:
+            return
+        for path, layer in self.layers.items():
+            layer.merged = version.merged.get(path) if version else None
+            layer.low_rank = version.low_rank.get(path) if version else None
+        self._current = version
+
+    def read(self, input_ids: Tensor, cache: Any) -> Tensor:
+        """Hidden states [U, T, H] of prompts [U, T], padded on the right; `cache` gets their keys."""
+        _plan.decode_mask = None
+        positions = torch.arange(input_ids.shape[1], device=self.device)[None]
+        return self._run(input_ids, positions.expand_as(input_ids), cache)
+
+    def decode(self, token_R: Tensor, position_R: Tensor, mask: Tensor, cache: Any) -> Tensor:
+        """Hidden states [R, H] after one token more on each row of `cache`."""
+        _plan.decode_mask = mask
+        return self._run(token_R[:, None], position_R[:, None], cache)[:, 0]
+
+    def _run(self, input_ids: Tensor, position_ids: Tensor, cache: Any) -> Tensor:
+        return self.language_model.hidden_states(
+            input_ids, position_ids=position_ids, past_key_values=cache, use_cache=True
+        )
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of hidden states [..., H]."""
+        return self.language_model.head(hidden)
