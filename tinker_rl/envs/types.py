@@ -1,0 +1,353 @@
+"""Environments and what comes out of them, in the words of the Tinker cookbook.
+
+An `Env` is acted in once, by one policy. An `EnvGroupBuilder` makes the environments of one group,
+whose rewards are compared. An `RLDataset` yields batches of these builders.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, TypeAlias, TypedDict
+
+import chz
+import msgspec
+
+from tinker_rl.completers.types import StopCondition, TokensWithLogprobs
+from tinker_rl.errors import RequestError, ShapeError, UnknownNameError, choices
+from tinker_rl.types import ModelInput
+from tinker_rl.types import StopReason as SamplingStopReason
+
+__all__ = [
+    "Action",
+    "ActionExtra",
+    "Env",
+    "EnvGroupBuilder",
+    "Logprobs",
+    "Logs",
+    "Metrics",
+    "Observation",
+    "RLDataset",
+    "RLDatasetBuilder",
+    "StepResult",
+    "StopReason",
+    "Trajectory",
+    "TrajectoryGroup",
+    "Transition",
+]
+
+Action: TypeAlias = list[int]
+"""Token ids that the policy sampled, the stop token included."""
+Observation: TypeAlias = ModelInput
+Logprobs: TypeAlias = list[float]
+Metrics: TypeAlias = dict[str, float | int]
+"""Numbers that are averaged over episodes."""
+Logs: TypeAlias = dict[str, str | int | float]
+"""What a person wants to read about one step; never averaged."""
+
+
+class StopReason(StrEnum):
+    """Why an episode ended: the task ended (`terminated`), or a limit cut it short (`truncated`).
+
+    The closed set of the Tinker cookbook; not to be confused with a completion's `stop_reason`.
+    """
+
+    COMPLETED = "completed"
+    """The task ended by itself."""
+    TOOL_STOPPED = "tool_stopped"
+    """A tool ended the episode."""
+    PARSE_ERROR = "parse_error"
+    """The policy wrote what the environment cannot read, and the environment ends on that."""
+    MAX_TURNS = "max_turns"
+    MAX_TOKENS = "max_tokens"
+    """The tokens of the episode, or of a turn, were used up."""
+    MAX_SAMPLED_TOKENS = "max_sampled_tokens"
+    MAX_TOOL_CALLS = "max_tool_calls"
+    CONTEXT_OVERFLOW = "context_overflow"
+    """The next observation leaves no room for an action."""
+    ROLLOUT_TIMEOUT = "rollout_timeout"
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a limit cut the episode short."""
+        return self not in _TERMINATIONS
+
+    @property
+    def terminated(self) -> bool:
+        """Whether the task ended."""
+        return self in _TERMINATIONS
+
+
+_TERMINATIONS = frozenset({StopReason.COMPLETED, StopReason.TOOL_STOPPED, StopReason.PARSE_ERROR})
+
+
+class StepResult(msgspec.Struct, frozen=True):
+    """What an environment answers to an action.
+
+    Numbers of any kind are taken (numpy's, tensors' scalars) and kept as Python's own.
+    """
+
+    reward: float
+    """Earned by this action. Finite."""
+    episode_done: bool
+    """Whether the episode is over; `stop_reason` says whether by itself or by a limit."""
+    next_observation: Observation
+    """What the policy sees next, or saw last when the episode is over."""
+    next_stop_condition: StopCondition
+    """What ends the next action."""
+    metrics: Metrics = {}
+    logs: Logs = {}
+    stop_reason: StopReason | None = None
+    """Why the episode ended; `completed` where an environment that is done says nothing else.
+    None while it goes on."""
+
+    def __post_init__(self) -> None:
+        stop_reason = _stop_reason("StepResult.stop_reason", self.stop_reason)
+        if self.episode_done:
+            stop_reason = stop_reason or StopReason.COMPLETED
+        elif stop_reason is not None:
+            raise RequestError(
+                f"StepResult.stop_reason: expected None while the episode goes on; got "
+                f"{str(stop_reason)!r} with episode_done=False. Set episode_done=True."
+            )
+        msgspec.structs.force_setattr(self, "reward", _reward("StepResult.reward", self.reward))
+        msgspec.structs.force_setattr(self, "episode_done", bool(self.episode_done))
+        msgspec.structs.force_setattr(self, "metrics", _metrics("StepResult.metrics", self.metrics))
+        msgspec.structs.force_setattr(self, "logs", _logs(self.logs))
+        msgspec.structs.force_setattr(self, "stop_reason", stop_reason)
+
+    @property
+    def terminated(self) -> bool:
+        """Whether the task ended."""
+        return self.stop_reason is not None and self.stop_reason.terminated
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a limit cut the episode short."""
+        return self.stop_reason is not None and self.stop_reason.truncated
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """One step of an episode."""
+
+    ob: Observation
+    """What the policy saw."""
+    ac: TokensWithLogprobs
+    """What it did."""
+    reward: float
+    episode_done: bool
+    """Whether this step was the last; `Trajectory.stop_reason` says why."""
+    metrics: Metrics = {}
+    logs: Logs = {}
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "reward", _reward("Transition.reward", self.reward))
+        msgspec.structs.force_setattr(self, "metrics", _metrics("Transition.metrics", self.metrics))
+        msgspec.structs.force_setattr(self, "logs", _logs(self.logs))
+
+
+class Trajectory(msgspec.Struct, frozen=True):
+    """An episode: what one policy did in one environment."""
+
+    transitions: list[Transition]
+    final_ob: Observation
+    """What came after the last action."""
+    stop_reason: StopReason | None = None
+    """Why it ended; None where nobody said."""
+
+    def __post_init__(self) -> None:
+        stop_reason = _stop_reason("Trajectory.stop_reason", self.stop_reason)
+        msgspec.structs.force_setattr(self, "stop_reason", stop_reason)
+
+    @property
+    def terminated(self) -> bool:
+        """Whether the task ended."""
+        return self.stop_reason is not None and self.stop_reason.terminated
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a limit cut the episode short."""
+        return self.stop_reason is not None and self.stop_reason.truncated
+
+
+class TrajectoryGroup(msgspec.Struct, frozen=True):
+    """The episodes of one group, and what each earned in comparison; `G` is the group's axis."""
+
+    trajectories_G: list[Trajectory]
+    final_rewards_G: list[float]
+    """Given by `EnvGroupBuilder.compute_group_rewards`, on top of the rewards of the steps."""
+    metrics_G: list[Metrics]
+
+    def __post_init__(self) -> None:
+        wanted = len(self.trajectories_G)
+        for name, values in (
+            ("final_rewards_G", self.final_rewards_G),
+            ("metrics_G", self.metrics_G),
+        ):
+            if len(values) != wanted:
+                raise ShapeError(
+                    f"TrajectoryGroup.{name}: expected {wanted} values, one per trajectory; got "
+                    f"{len(values)}. Return one (reward, metrics) pair per trajectory from "
+                    "compute_group_rewards."
+                )
+        where = "TrajectoryGroup.final_rewards_G"
+        rewards = [_reward(f"{where}[{i}]", value) for i, value in enumerate(self.final_rewards_G)]
+        metrics = [
+            _metrics(f"TrajectoryGroup.metrics_G[{i}]", m) for i, m in enumerate(self.metrics_G)
+        ]
+        msgspec.structs.force_setattr(self, "final_rewards_G", rewards)
+        msgspec.structs.force_setattr(self, "metrics_G", metrics)
+
+    def get_total_rewards(self) -> list[float]:
+        """The return of each episode: the rewards of its steps plus its final reward."""
+        return [
+            sum(transition.reward for transition in trajectory.transitions) + final_reward
+            for trajectory, final_reward in zip(
+                self.trajectories_G, self.final_rewards_G, strict=True
+            )
+        ]
+
+
+class ActionExtra(TypedDict, total=False):
+    """What is known of an action beside its tokens."""
+
+    stop_reason: SamplingStopReason
+    """`length` when the action was cut off at its token limit."""
+
+
+class Env(ABC):
+    """A task for one policy, used for one episode and then thrown away.
+
+    Its methods may await anything that runs under anyio, and be cancelled at any await. What they
+    raise is a failure of the environment, never a reward.
+    """
+
+    @abstractmethod
+    async def initial_observation(self) -> tuple[Observation, StopCondition]:
+        """What the policy sees first, and what ends its first action."""
+
+    @abstractmethod
+    async def step(self, action: Action, *, extra: ActionExtra | None = None) -> StepResult:
+        """Answer an action.
+
+        An environment that does not care for `extra` may leave the parameter out.
+
+        Args:
+            action: Sampled token ids, the stop token included.
+            extra: What else is known of the action.
+        """
+
+
+class EnvGroupBuilder(ABC):
+    """Makes the environments of one group, usually the same task several times.
+
+    Builders should pickle, so that environments can run in other processes: keep settings in
+    them, and make what is heavy or live in `make_envs`.
+    """
+
+    @abstractmethod
+    async def make_envs(self) -> Sequence[Env]:
+        """The environments of the group, one for each episode."""
+
+    async def compute_group_rewards(
+        self, trajectory_group: list[Trajectory], env_group: Sequence[Env]
+    ) -> list[tuple[float, Metrics]]:
+        """What each episode earns in comparison with the others: by default, nothing.
+
+        Args:
+            trajectory_group: The finished episodes.
+            env_group: Their environments, in the same order.
+        Returns:
+            A final reward and metrics for each episode.
+        """
+        return [(0.0, {}) for _ in trajectory_group]
+
+    async def cleanup(self) -> None:
+        """Give back what `make_envs` took: called once per group, however the group ended."""
+        return
+
+    def logging_tags(self) -> list[str]:
+        """Names under which the metrics of the group are averaged, such as its dataset's."""
+        return []
+
+
+class RLDataset(ABC):
+    """Batches of groups. A batch is asked for by its number, so it must not depend on the past."""
+
+    @abstractmethod
+    def get_batch(self, index: int) -> Sequence[EnvGroupBuilder]:
+        """The groups of batch `index`, where 0 <= index < len(self)."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of batches."""
+
+
+@chz.chz
+class RLDatasetBuilder:
+    """Settings of a dataset, as a recipe's command line gives them."""
+
+    async def __call__(self) -> tuple[RLDataset, RLDataset | None]:
+        """Load the training data and, where there is some, held-out data."""
+        raise NotImplementedError(
+            f"{type(self).__name__}.__call__: expected a coroutine that returns (training dataset, "
+            "test dataset or None); got none. Define `async def __call__(self)`."
+        )
+
+
+# ------------------------------------------------------------------ what environments may report
+
+
+def _stop_reason(where: str, value: StopReason | str | None) -> StopReason | None:
+    if value is None:
+        return None
+    try:
+        return StopReason(value)
+    except ValueError as error:
+        raise UnknownNameError(
+            f"{where}: expected a StopReason; got {value!r}.{choices(str(value), StopReason)}"
+        ) from error
+
+
+def _reward(where: str, value: Any) -> float:
+    """A reward as a Python float. A NaN would train on nonsense, so it is the environment's bug."""
+    try:
+        reward = float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RequestError(
+            f"{where}: expected a number; got {value!r}. Return a float from the environment."
+        ) from error
+    if not math.isfinite(reward):
+        raise RequestError(
+            f"{where}: expected a finite number; got {reward}. Find out in the environment how it "
+            "came about; a failure should be raised, not rewarded."
+        )
+    return reward
+
+
+def _metrics(where: str, metrics: Mapping[str, Any]) -> Metrics:
+    return {str(key): _number(f"{where}[{key!r}]", value) for key, value in metrics.items()}
+
+
+def _number(where: str, value: Any) -> float | int:
+    if type(value) is float or (type(value) is int and -(2**63) <= value < 2**63):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RequestError(
+            f"{where}: expected a number; got {value!r}. Put text into logs instead."
+        ) from error
+
+
+def _logs(logs: Mapping[str, Any]) -> Logs:
+    return {str(key): _log_value(value) for key, value in logs.items()}
+
+
+def _log_value(value: Any) -> str | int | float:
+    if type(value) is float or (type(value) is int and -(2**63) <= value < 2**63):
+        return value
+    # What is read back is UTF-8, which has no place for half a surrogate pair.
+    return str(value).encode(errors="replace").decode()
