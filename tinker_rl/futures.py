@@ -93,6 +93,10 @@ class APIFuture(Generic[T]):
         """The future as a coroutine, for functions that take nothing else."""
         return await self
 
+    def on_abandon(self, function: Callable[[], None]) -> None:
+        """Call `function` when an await of this future is cancelled or times out before its end."""
+        self._on_abandon = function
+
     def done(self) -> bool:
         """Whether the result, or the error, is there."""
         return self._future.done()

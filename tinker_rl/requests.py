@@ -85,9 +85,7 @@ class LoadState(ModelRequest[LoadWeightsResponse], frozen=True, kw_only=True):
     optimizer: bool
 
 
-class SaveWeightsForSampler(
-    ModelRequest[SaveWeightsForSamplerResponse], frozen=True, kw_only=True
-):
+class SaveWeightsForSampler(ModelRequest[SaveWeightsForSamplerResponse], frozen=True, kw_only=True):
     name: str
     ttl_seconds: int | None = None
     user_metadata: dict[str, str] | None = None

@@ -15,7 +15,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -99,7 +99,7 @@ def write_file_atomically(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _disk_errors(what: str) -> Iterator[None]:
+def _disk_errors(what: str) -> Generator[None]:
     try:
         yield
     except OSError as error:
@@ -323,9 +323,7 @@ class Store:
         folder, manifest = self.open(path)
         record = self.run(path.run_id)
         now = _now()
-        self.save_run(
-            msgspec.structs.replace(record, run_id=run_id, created=now, last_request=now)
-        )
+        self.save_run(msgspec.structs.replace(record, run_id=run_id, created=now, last_request=now))
         target = CheckpointPath(run_id, path.kind, path.name)
 
         def fill(temporary: Path) -> None:

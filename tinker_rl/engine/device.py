@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
 
 import torch
@@ -26,16 +28,40 @@ def default_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
+class _Call:
+    """A function that waits for its turn, and the future of its result."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+        self.future: Future[Any] = Future()
+
+    def run(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            self.future.set_result(self.function())
+        except BaseException as error:
+            self.future.set_exception(error)
+
+
 class DeviceThread:
     """Runs calls one after the other, in the order they came, in a thread of its own.
 
     First in, first out is what makes learner and sampler alternate: each submits its next call
     only when its last one returned. A call should be one micro-batch or one burst of decoding.
+    The thread is a daemon, since the standard library's pools keep the interpreter from ending.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"tinker-{device}")
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, name=f"tinker-{device}", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call.run()
+            del call  # an idle thread must not keep the last result alive
 
     async def run(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Await `function(*args, **kwargs)` in the device's thread.
@@ -43,13 +69,15 @@ class DeviceThread:
         A cancelled await drops a call that has not begun; one that has begun goes on to its end,
         and its result is dropped.
         """
-        future = self._executor.submit(functools.partial(function, *args, **kwargs))
+        call = _Call(functools.partial(function, *args, **kwargs))
+        self._calls.put(call)
         try:
-            return await wait_for(future)
+            return await wait_for(call.future)
         except BaseException:
-            future.cancel()
+            call.future.cancel()
             raise
 
-    def close(self) -> None:
-        """Drop what has not begun, and wait for what has."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+    def close(self, timeout_seconds: float) -> None:
+        """Let the calls that wait end, then the thread; waits for it that long at most."""
+        self._calls.put(None)
+        self._thread.join(timeout_seconds)

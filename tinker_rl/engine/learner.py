@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from tinker_rl.engine import lora
 from tinker_rl.engine.batching import plan_microbatches
-from tinker_rl.engine.losses import CUSTOM, get_loss, loss_config
+from tinker_rl.engine.losses import get_loss, loss_config
 from tinker_rl.engine.scoring import LanguageModel, token_logprobs
 from tinker_rl.engine.validation import check_data
 from tinker_rl.errors import RequestError
@@ -329,7 +329,11 @@ def _custom_loss(
             f"forward_backward_custom: expected a scalar loss; got shape {list(loss.shape)}. "
             "Sum or average it."
         )
-    if torch.is_grad_enabled() and not loss.requires_grad and any(x.requires_grad for x in logprobs):
+    if (
+        torch.is_grad_enabled()
+        and not loss.requires_grad
+        and any(x.requires_grad for x in logprobs)
+    ):
         raise RequestError(
             "forward_backward_custom: expected a loss that depends on the logprobs; got one "
             "without a graph. Do not detach them or turn them into numbers."

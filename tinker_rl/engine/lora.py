@@ -7,7 +7,7 @@ hardly depends on the rank. Source: LoRA, arXiv:2106.09685; https://thinkingmach
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 import msgspec
@@ -24,9 +24,9 @@ from tinker_rl.types import LoraConfig
 __all__ = [
     "LORA_ALPHA",
     "LinearLayers",
-    "add_adapter",
     "adapter_parameters",
     "adapter_state",
+    "add_adapter",
     "load_adapter_state",
     "peft_config",
     "remove_adapter",
@@ -117,8 +117,8 @@ def peft_config(layers: LinearLayers, config: LoraConfig) -> peft.LoraConfig:
 
 
 @contextmanager
-def _tied_embeddings_are_meant() -> Iterator[None]:
-    """peft warns that an adapter on a tied unembedding cannot be merged; we never merge it there."""
+def _tied_embeddings_are_meant() -> Generator[None]:
+    """peft warns against merging an adapter on a tied unembedding; nobody merges it there."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         warnings.filterwarnings("ignore", message=".*tied.*")

@@ -117,7 +117,5 @@ def loss_config(name: str, config: Mapping[str, float | str] | None) -> dict[str
         except ValueError:
             merged[key] = float("nan")
         if not torch.isfinite(torch.tensor(merged[key])):
-            raise RequestError(
-                f"loss_fn_config[{key!r}]: expected a finite number; got {value!r}."
-            )
+            raise RequestError(f"loss_fn_config[{key!r}]: expected a finite number; got {value!r}.")
     return merged

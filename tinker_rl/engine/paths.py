@@ -74,4 +74,6 @@ def parse_path(path: str) -> CheckpointPath:
             f"checkpoint path: expected a run id of letters, digits, ':', '_', '-' or '.'; got "
             f"{run_id!r} in {path!r}."
         )
-    return CheckpointPath(run_id, "weights" if kind == "weights" else "sampler_weights", check_name(name))
+    return CheckpointPath(
+        run_id, "weights" if kind == "weights" else "sampler_weights", check_name(name)
+    )

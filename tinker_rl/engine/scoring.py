@@ -32,7 +32,7 @@ class LanguageModel:
     @property
     def head(self) -> nn.Module:
         """The unembedding; an adapter may have been put around it since."""
-        return self.model.get_output_embeddings()
+        return cast(nn.Module, self.model.get_output_embeddings())
 
     @property
     def vocab_size(self) -> int:

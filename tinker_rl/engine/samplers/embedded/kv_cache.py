@@ -38,7 +38,6 @@ class PromptReader:
         return 0
 
 
-
 class PromptKeys:
     """Keys and values of one prompt, every layer: [kv heads, T, D]."""
 

@@ -126,7 +126,11 @@ def _check_attention(model: PreTrainedModel) -> None:
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = getattr(config, "sliding_window", None)
-    if not hasattr(config, "layer_types") and window and getattr(config, "use_sliding_window", True):
+    if (
+        not hasattr(config, "layer_types")
+        and window
+        and getattr(config, "use_sliding_window", True)
+    ):
         kinds.add("sliding_attention")
     if kinds != {"full_attention"} or getattr(config, "attn_logit_softcapping", None):
         raise UnsupportedError(
@@ -183,7 +187,7 @@ class Replica:
         self._current = version
 
     def read(self, input_ids: Tensor, cache: Any) -> Tensor:
-        """Hidden states [U, T, H] of prompts [U, T], padded on the right; `cache` gets their keys."""
+        """Hidden states [U, T, H] of prompts [U, T] padded on the right; fills `cache`."""
         _plan.decode_mask = None
         positions = torch.arange(input_ids.shape[1], device=self.device)[None]
         return self._run(input_ids, positions.expand_as(input_ids), cache)

@@ -41,7 +41,7 @@ class FinishedRow:
 class Rows:
     """Up to `capacity` rows, the used ones first; all tensors share that order.
 
-    Nothing here awaits or schedules: `admit`, `step` and `drop` change the rows and say which ended.
+    Nothing here schedules: `admit`, `step` and `drop` change the rows, and say which ended.
     """
 
     def __init__(self, replica: Replica, capacity: int, decode: Decode) -> None:
@@ -51,15 +51,14 @@ class Rows:
         self.rows: list[Row] = []
         self._cache = SlotCache()
         device = replica.device
-        long = {"dtype": torch.int64, "device": device}
-        self._last = torch.zeros(capacity, **long)
-        self._position = torch.zeros(capacity, **long)
-        self._generated = torch.zeros(capacity, **long)
-        self._limit = torch.zeros(capacity, **long)
+        self._last = torch.zeros(capacity, dtype=torch.int64, device=device)
+        self._position = torch.zeros(capacity, dtype=torch.int64, device=device)
+        self._generated = torch.zeros(capacity, dtype=torch.int64, device=device)
+        self._limit = torch.zeros(capacity, dtype=torch.int64, device=device)
         self._temperature = torch.ones(capacity, device=device)
-        self._top_k = torch.full((capacity,), -1, **long)
+        self._top_k = torch.full_like(self._last, -1)
         self._top_p = torch.ones(capacity, device=device)
-        self._stops = torch.full((capacity, 1), -1, **long)
+        self._stops = torch.full_like(self._last[:, None], -1)
         self._uniform = torch.zeros(capacity, 1, dtype=torch.float64, device=device)
         self._tokens = torch.zeros(capacity, 1, dtype=torch.int32, device=device)
         self._logprobs = torch.zeros(capacity, 1, device=device)
@@ -91,7 +90,9 @@ class Rows:
         self._cache.reserve(entries[0][1].keys, self._capacity, longest + 1)
         logits: list[Tensor] = []
         start = 0
-        while start < count:  # rows of one prompt stand together: copy it to all their slots at once
+        while (
+            start < count
+        ):  # rows of one prompt stand together: copy it to all their slots at once
             prompt = entries[start][1]
             same = start
             while same < count and entries[same][1] is prompt:

@@ -90,7 +90,9 @@ class EmbeddedSampler:
 
     def add_version(self, version: str, weights: AdapterWeights) -> None:
         """Make a version's weights available."""
-        self._tensors[version] = self._replica.prepare(weights)
+        self._leaving.discard(version)
+        if version not in self._tensors:
+            self._tensors[version] = self._replica.prepare(weights)
 
     def remove_version(self, version: str) -> None:
         """Forget a version as soon as no job uses it."""
@@ -98,7 +100,9 @@ class EmbeddedSampler:
         self._sweep()
 
     def _sweep(self) -> None:
-        for name in [n for n, v in self._versions.items() if not len(v.rows) and not len(v.waiting)]:
+        for name in [
+            n for n, v in self._versions.items() if not len(v.rows) and not len(v.waiting)
+        ]:
             del self._versions[name]
         for name in self._leaving - set(self._versions):
             self._tensors.pop(name, None)

@@ -43,9 +43,7 @@ def _qwen(
     return ModelEntry(f"Qwen/Qwen3-{size}", training, architecture, billions, context, renderer)
 
 
-def _llama(
-    name: str, billions: float, training: TrainingType, context: int = 131072
-) -> ModelEntry:
+def _llama(name: str, billions: float, training: TrainingType, context: int = 131072) -> ModelEntry:
     renderer = "role_colon" if training == "base" else "llama3"
     return ModelEntry(f"meta-llama/{name}", training, "dense", billions, context, renderer)
 

@@ -1,0 +1,183 @@
+"""An engine inside this process, in a thread and an event loop of its own."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import threading
+import uuid
+from collections import deque
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import msgspec
+import torch
+
+from tinker_rl.actors import ActorRef, ActorSystem
+from tinker_rl.engine.checkpoints import Store, default_root
+from tinker_rl.engine.device import DeviceThread, default_device
+from tinker_rl.engine.samplers.embedded import EmbeddedSamplerConfig
+from tinker_rl.engine.service import Cancel, Handle, ServiceActor
+from tinker_rl.engine.ticket import Ticket, closed_error
+from tinker_rl.futures import APIFuture, Promise, call_soon_in, current_loop
+from tinker_rl.losses import CustomLoss
+from tinker_rl.requests import Request
+
+__all__ = ["EngineOptions", "LocalBackend"]
+
+R = TypeVar("R")
+
+_CLOSE_SECONDS = 5.0
+
+
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of an engine in this process."""
+
+    home: str | None = None
+    """Folder of runs and checkpoints; None: TINKER_RL_HOME, or ~/.tinker_rl."""
+    sampler: EmbeddedSamplerConfig = EmbeddedSamplerConfig()
+    threads: int | None = None
+    """CPU threads of torch; None: as torch is set up."""
+
+
+class LocalBackend:
+    """Takes requests from any thread, and hands them to the actors in its own event loop.
+
+    It ends by `close`, or by itself when the interpreter does; whatever it has not answered then
+    fails with EngineClosedError.
+    """
+
+    def __init__(self, options: EngineOptions | None = None) -> None:
+        options = options or EngineOptions()
+        root = Path(options.home).expanduser() if options.home else default_root()
+        self._store = Store(root)
+        self._options = options
+        self._losses: dict[str, CustomLoss] = {}
+        # Re-entrant: a client that is garbage-collected submits from wherever that happens.
+        self._lock = threading.RLock()
+        self._inbox: deque[Handle | Cancel] = deque()
+        self._open: set[Ticket] = set()
+        self._closed = False
+        self._loop: Any = None
+        self._wake: anyio.Event | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._failure: BaseException | None = None
+        started = threading.Event()
+        self._thread = threading.Thread(
+            target=self._serve, args=(started,), name="tinker-engine", daemon=True
+        )
+        self._thread.start()
+        started.wait()
+        atexit.register(self.close)
+
+    # ---------------------------------------------------------------------- from any thread
+
+    def submit(self, request: Request[R]) -> APIFuture[R]:
+        """Queue a request; see `Backend.submit`."""
+        promise: Promise[R] = Promise()
+        ticket = Ticket(request, promise)
+        future = promise.future
+        # An abandoned sample is cancelled; an abandoned training request goes on: its order counts.
+        future.on_abandon(functools.partial(self._post, Cancel(ticket)))
+        with self._lock:
+            if self._closed:
+                promise.fail(self._closed_error(request))
+                return future
+            self._open.add(ticket)
+        future.future().add_done_callback(lambda _: self._open.discard(ticket))
+        self._post(Handle(ticket))
+        return future
+
+    def _post(self, message: Handle | Cancel) -> None:
+        self._inbox.append(message)
+        wake = self._wake
+        if wake is not None:
+            call_soon_in(self._loop, self._notify)
+
+    def add_loss(self, fn: CustomLoss) -> str:
+        """Register a function of this process; see `Backend.add_loss`."""
+        loss_id = uuid.uuid4().hex
+        self._losses[loss_id] = fn
+        return loss_id
+
+    def remove_loss(self, loss_id: str) -> None:
+        """Forget a function that `add_loss` registered."""
+        self._losses.pop(loss_id, None)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no requests any more."""
+        return self._closed
+
+    def close(self) -> None:
+        """End the engine. Requests that it has not answered fail; again, it does nothing."""
+        with self._lock:
+            first = not self._closed
+            self._closed = True
+        if first:
+            atexit.unregister(self.close)
+            scope = self._scope
+            if scope is not None:
+                call_soon_in(self._loop, scope.cancel)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_CLOSE_SECONDS)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a client of an in-process engine cannot be pickled: the engine lives in this process. "
+            "Create the client where it is used, or run a server and pass base_url."
+        )
+
+    # ------------------------------------------------------------------- in the engine's thread
+
+    def _serve(self, started: threading.Event) -> None:
+        try:
+            anyio.run(self._main, started, backend="trio")
+        except BaseException as error:  # the thread ends here: whoever waits must learn why
+            self._failure = error
+        finally:
+            with self._lock:
+                self._closed = True
+            started.set()
+            for ticket in list(self._open):
+                ticket.promise.fail(self._closed_error(ticket.request))
+
+    async def _main(self, started: threading.Event) -> None:
+        if self._options.threads is not None:
+            torch.set_num_threads(self._options.threads)
+        device = DeviceThread(default_device())
+        try:
+            with anyio.CancelScope() as self._scope:
+                async with ActorSystem() as system:
+                    service = await system.spawn(
+                        ServiceActor,
+                        self._store,
+                        device,
+                        self._losses,
+                        self._options.sampler,
+                        name="service",
+                    )
+                    self._loop = current_loop()
+                    self._wake = anyio.Event()
+                    started.set()
+                    await self._pump(service)
+        finally:
+            device.close(_CLOSE_SECONDS)
+
+    def _notify(self) -> None:
+        assert self._wake is not None
+        self._wake.set()
+
+    async def _pump(self, service: ActorRef[ServiceActor]) -> None:
+        while True:
+            while self._inbox:
+                await service.tell(self._inbox.popleft())
+            self._wake = anyio.Event()
+            if not self._inbox:  # a message may have come since; its wake-up hit the old event
+                await self._wake.wait()
+
+    def _closed_error(self, request: Request[Any]) -> Exception:
+        error = closed_error(type(request).__name__)
+        error.__cause__ = self._failure
+        return error
