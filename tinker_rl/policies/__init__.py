@@ -1,0 +1,18 @@
+"""Policies: who acts, and with which weights."""
+
+from tinker_rl.policies.frozen import FrozenPolicy
+from tinker_rl.policies.live import LivePolicy
+from tinker_rl.policies.sampled import SampledActions
+from tinker_rl.policies.seeds import EpisodeKey, stable_seed
+from tinker_rl.policies.types import Actor, Policy, completer_for
+
+__all__ = [
+    "Actor",
+    "EpisodeKey",
+    "FrozenPolicy",
+    "LivePolicy",
+    "Policy",
+    "SampledActions",
+    "completer_for",
+    "stable_seed",
+]

@@ -1,0 +1,89 @@
+"""The policy in training, and the numbers of its versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tinker_rl.completers import TokenCompleter
+from tinker_rl.errors import RequestError
+from tinker_rl.policies.frozen import FrozenPolicy
+from tinker_rl.policies.seeds import EpisodeKey
+
+if TYPE_CHECKING:
+    from tinker_rl.clients import TrainingClient
+
+__all__ = ["LivePolicy"]
+
+
+class LivePolicy:
+    """Acts with the newest published weights of a model in training.
+
+    `policy_version` counts the batches committed when the weights were published; only this class
+    gives out these numbers. An episode keeps the version it began with.
+
+    Args:
+        training_client: The model in training.
+        max_tokens: Most tokens of one action.
+        temperature: Of the sampler.
+    """
+
+    def __init__(
+        self, training_client: TrainingClient, *, max_tokens: int, temperature: float = 1.0
+    ) -> None:
+        self._training_client = training_client
+        self._max_tokens = max_tokens
+        self._temperature = temperature
+        self._versions: dict[int, FrozenPolicy] = {}
+
+    @property
+    def policy_version(self) -> int:
+        """The newest published version; -1 before the first."""
+        return max(self._versions, default=-1)
+
+    async def publish(self, num_batches_committed: int) -> FrozenPolicy:
+        """Give the present weights to the sampler, as version `num_batches_committed`.
+
+        Cancelled, the version is not published; the sampler may hold weights that nobody uses,
+        which it frees.
+
+        Returns:
+            The policy that acts with exactly these weights.
+        """
+        if num_batches_committed <= self.policy_version:
+            raise RequestError(
+                f"LivePolicy.publish: expected a version above {self.policy_version}; got "
+                f"{num_batches_committed}. Count the batches committed so far."
+            )
+        client = await self._training_client.save_weights_and_get_sampling_client_async()
+        policy = FrozenPolicy(
+            client,
+            max_tokens=self._max_tokens,
+            temperature=self._temperature,
+            policy_version=num_batches_committed,
+        )
+        self._versions[num_batches_committed] = policy
+        return policy
+
+    def at(self, policy_version: int) -> FrozenPolicy:
+        """The policy that acts with one published version.
+
+        Raises:
+            RequestError: if that version was not published, or was retired.
+        """
+        policy = self._versions.get(policy_version)
+        if policy is None:
+            raise RequestError(
+                f"LivePolicy.at: expected one of the versions {sorted(self._versions)}; got "
+                f"{policy_version}. Publish it first, or ask before it is retired."
+            )
+        return policy
+
+    def retire(self, oldest_version_in_use: int) -> None:
+        """Forget the versions below; the sampler frees each when its last episode has ended."""
+        newest = self.policy_version
+        for version in [v for v in self._versions if v < min(oldest_version_in_use, newest)]:
+            del self._versions[version]
+
+    def completer(self, key: EpisodeKey) -> TokenCompleter:
+        """What acts in one episode: the version that is newest now."""
+        return self.at(self.policy_version).completer(key)

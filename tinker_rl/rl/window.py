@@ -1,0 +1,232 @@
+"""Which group may start, which groups make up a batch, and when slots come back: pure state.
+
+Every schedule is a setting of this one class, and nothing in it waits:
+
+- on-policy: `max_steps_off_policy=0`;
+- streaming: `num_minibatches > 1`, each handed out as soon as it is complete;
+- asynchronous: `max_steps_off_policy > 0`, by which groups may start ahead of the learner.
+
+Groups are numbered as the dataset yields them, `groups_per_batch` to a batch. Group n starts no
+sooner than version `n // groups_per_batch - max_steps_off_policy` is published, so its age is
+bounded before it starts and nothing finished is ever thrown away.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, Literal, TypeAlias, TypeVar
+
+import msgspec
+
+from tinker_rl.errors import ConfigError
+
+__all__ = ["Lag", "Minibatch", "Straggler", "Ticket", "Window"]
+
+R = TypeVar("R")
+
+Lag: TypeAlias = Literal["newest", "fixed"]
+Straggler: TypeAlias = Literal["wait", "mask"]
+
+
+class Ticket(msgspec.Struct, frozen=True, kw_only=True):
+    """The right of one group to be rolled out."""
+
+    group: int
+    """Its number, for ever."""
+    policy_version: int
+    """The weights it starts with: batches committed when they were published."""
+
+
+class Minibatch(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
+    """Finished groups that train together; the whole batch where `num_minibatches` is 1."""
+
+    batch: int
+    """The batch they belong to; it trains the version of the same number into the next."""
+    index: int
+    """Place in the batch, from 0."""
+    is_last: bool
+    """Whether the batch is complete with it, so that the optimiser steps."""
+    groups: tuple[int, ...]
+    """Numbers of the groups, ascending."""
+    results: tuple[R, ...]
+    """What `finish` was given for each, in the same order."""
+
+
+class Window(Generic[R]):
+    """The groups between the dataset and the last published version.
+
+    A group is admitted, finished and handed out once, in this order. It takes a slot from its
+    admission until a version that trained on `groups_per_batch` groups more is published; there are
+    `(max_steps_off_policy + 1) * groups_per_batch` slots. A group that failed or was dropped is
+    finished too, with whatever result says so: its number stays in its batch.
+    """
+
+    def __init__(
+        self,
+        groups_per_batch: int,
+        max_steps_off_policy: int,
+        num_batches: int,
+        *,
+        first_batch: int = 0,
+        num_minibatches: int = 1,
+        lag: Lag = "newest",
+        straggler: Straggler = "wait",
+    ) -> None:
+        """
+        Args:
+            groups_per_batch: Groups that one batch trains, 1 or more.
+            max_steps_off_policy: Greatest allowed age of a group when it trains, in versions.
+            num_batches: Batches of the whole run, those before `first_batch` included.
+            first_batch: Batch to begin with: version `first_batch` counts as published.
+            num_minibatches: Equal parts in which a batch is handed out.
+            lag: Whether a group starts with the newest version, or with exactly
+                `max(0, n // groups_per_batch - max_steps_off_policy)`.
+            straggler: Whether a batch waits for the groups of its own numbers, or takes whichever
+                are finished, lowest number first (then an age may exceed the bound).
+        Raises:
+            ConfigError: if the numbers or the options do not fit together.
+        """
+        _check(groups_per_batch, max_steps_off_policy, num_batches, first_batch, num_minibatches)
+        if straggler == "mask" and lag == "fixed":
+            raise ConfigError(
+                "Window: expected straggler='wait' with lag='fixed'; got straggler='mask', which "
+                "numbers batches by completion. Choose one of the two."
+            )
+        self._groups_per_batch = groups_per_batch
+        self._max_steps_off_policy = max_steps_off_policy
+        self._num_groups = num_batches * groups_per_batch
+        self._groups_per_minibatch = groups_per_batch // num_minibatches
+        self._num_minibatches = num_minibatches
+        self._lag: Lag = lag
+        self._straggler: Straggler = straggler
+        self._published_version = first_batch
+        self._next_group = first_batch * groups_per_batch
+        self._num_handed_out = first_batch * num_minibatches
+        self._versions: dict[int, int] = {}
+        """Version of each group in flight."""
+        self._finished: dict[int, R] = {}
+        """Results that were not handed out yet."""
+
+    @property
+    def num_slots(self) -> int:
+        """Groups that may be between admission and publication."""
+        return (self._max_steps_off_policy + 1) * self._groups_per_batch
+
+    @property
+    def num_slots_taken(self) -> int:
+        """Groups admitted whose slot has not come back: 0 <= taken <= `num_slots`."""
+        return self._next_group - self._published_version * self._groups_per_batch
+
+    @property
+    def num_in_flight(self) -> int:
+        """Groups admitted and not finished."""
+        return len(self._versions)
+
+    @property
+    def published_version(self) -> int:
+        """The newest version a group may start with."""
+        return self._published_version
+
+    @property
+    def oldest_version_in_use(self) -> int:
+        """The oldest version that a group in flight, or one admitted later, may ask for."""
+        next_version = self._version_of(self._next_group)
+        return min([*self._versions.values(), next_version, self._published_version])
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every group was admitted."""
+        return self._next_group == self._num_groups
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every batch was handed out."""
+        return self._num_handed_out * self._groups_per_minibatch == self._num_groups
+
+    @property
+    def is_admissible(self) -> bool:
+        """Whether the next group may start now."""
+        bound = self._next_group // self._groups_per_batch - self._max_steps_off_policy
+        return not self.is_exhausted and self._published_version >= bound
+
+    def admit(self) -> Ticket:
+        """Take a slot for the next group. Only where `is_admissible`."""
+        assert self.is_admissible, "admit: no slot is free"
+        group = self._next_group
+        version = self._version_of(group)
+        self._versions[group] = version
+        self._next_group += 1
+        return Ticket(group=group, policy_version=version)
+
+    def finish(self, group: int, result: R) -> None:
+        """Take in the result of a group in flight, whether it trains or not."""
+        assert group in self._versions, f"finish: group {group} is not in flight"
+        del self._versions[group]
+        self._finished[group] = result
+
+    def next_minibatch(self) -> Minibatch[R] | None:
+        """The next groups to train on, or None until they are finished."""
+        groups = self._next_groups()
+        if groups is None:
+            return None
+        batch, index = divmod(self._num_handed_out, self._num_minibatches)
+        self._num_handed_out += 1
+        return Minibatch(
+            batch=batch,
+            index=index,
+            is_last=index == self._num_minibatches - 1,
+            groups=groups,
+            results=tuple(self._finished.pop(group) for group in groups),
+        )
+
+    def publish(self, version: int) -> None:
+        """Give back the slots of every batch below `version`, all of which were handed out."""
+        num_complete = self._num_handed_out // self._num_minibatches
+        assert self._published_version < version <= num_complete, (
+            f"publish: version {version} is not between {self._published_version} (published) and "
+            f"{num_complete} (handed out)"
+        )
+        self._published_version = version
+
+    def _version_of(self, group: int) -> int:
+        if self._lag == "newest":
+            return self._published_version
+        return max(0, group // self._groups_per_batch - self._max_steps_off_policy)
+
+    def _next_groups(self) -> tuple[int, ...] | None:
+        if self.is_done:
+            return None
+        size = self._groups_per_minibatch
+        if self._straggler == "mask":
+            return tuple(sorted(self._finished)[:size]) if len(self._finished) >= size else None
+        first = self._num_handed_out * size
+        groups = tuple(range(first, first + size))
+        return groups if all(group in self._finished for group in groups) else None
+
+
+def _check(
+    groups_per_batch: int,
+    max_steps_off_policy: int,
+    num_batches: int,
+    first_batch: int,
+    num_minibatches: int,
+) -> None:
+    rules = (
+        ("groups_per_batch", groups_per_batch, "1 or more", groups_per_batch >= 1),
+        ("max_steps_off_policy", max_steps_off_policy, "0 or more", max_steps_off_policy >= 0),
+        ("num_batches", num_batches, "0 or more", num_batches >= 0),
+        (
+            "first_batch",
+            first_batch,
+            f"between 0 and num_batches={num_batches}",
+            0 <= first_batch <= num_batches,
+        ),
+        (
+            "num_minibatches",
+            num_minibatches,
+            f"a divisor of groups_per_batch={groups_per_batch}",
+            num_minibatches >= 1 and groups_per_batch % num_minibatches == 0,
+        ),
+    )
+    for name, value, rule, holds in rules:
+        if not holds:
+            raise ConfigError(f"Window.{name}: expected {rule}; got {value}. Change it.")
