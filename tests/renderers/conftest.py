@@ -136,6 +136,30 @@ LLAMA3 = """\
 {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
 {%- endif %}"""
 
+# After Gemma's format: the assistant is called model, turns must alternate, and the end-of-sequence
+# token is not what closes a turn.
+TURNS = """\
+{{- bos_token }}
+{%- for message in messages %}
+{%- if (message.role == 'user') != (loop.index0 % 2 == 0) %}
+{{- raise_exception('turns must alternate') }}
+{%- endif %}
+{{- '<start_of_turn>' + ('model' if message.role == 'assistant' else message.role) + '\\n' }}
+{{- message.content | trim + '<end_of_turn>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<start_of_turn>model\\n' }}{%- endif %}"""
+
+# Closes an answer only when another turn follows it.
+OPEN = """\
+{%- for message in messages %}
+{%- if message.role == 'assistant' %}
+{{- '<|im_start|>' + message.content + ('' if loop.last else '<|im_end|>') }}
+{%- else %}
+{{- '<|im_start|>' + message.role + ' ' + message.content + '<|im_end|>' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>' }}{%- endif %}"""
+
 
 def byte_level_tokenizer(
     special: tuple[str, ...],
@@ -184,6 +208,16 @@ def make_tokenizer(kind: str) -> PreTrainedTokenizerFast:
             return byte_level_tokenizer(
                 LLAMA3_TOKENS, (), LLAMA3, bos_token="<|begin_of_text|>", eos_token="<|eot_id|>"
             )
+        case "turns":
+            return byte_level_tokenizer(
+                ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"),
+                (),
+                TURNS,
+                bos_token="<bos>",
+                eos_token="<eos>",
+            )
+        case "open":
+            return byte_level_tokenizer(QWEN3_TOKENS, (), OPEN, eos_token="<|im_end|>")
         case "base":
             return byte_level_tokenizer(("<|endoftext|>",), (), None, eos_token="<|endoftext|>")
         case "families":

@@ -8,13 +8,17 @@ from typing import get_args
 import numpy as np
 import pytest
 import renderers
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tinker_rl.errors import ConfigError, RequestError, UnsupportedError
 from tinker_rl.renderers import ParseTermination, ToolCall, TrainOnWhat, get_renderer
+from tinker_rl.renderers.library import warn_of_history, warn_of_other_start
 from tinker_rl.renderers.registry import FAMILIES
 from tinker_rl.types import ModelInput
+
+# Few examples a property, for each runs on several tokenizers; the first one builds them.
+quick = settings(max_examples=40, deadline=None)
 
 # The name of a renderer and the shape of tokenizer whose chat template it must equal.
 TEMPLATES = [
@@ -43,6 +47,7 @@ def decode(tokenizer, tokens):
 
 
 @templates
+@quick
 @given(data=st.data())
 def test_a_prompt_is_token_for_token_that_of_the_chat_template(
     name, shape, data, tokenizers, renderer_of, texts, conversations
@@ -57,6 +62,7 @@ def test_a_prompt_is_token_for_token_that_of_the_chat_template(
 
 
 @templates
+@quick
 @given(data=st.data())
 def test_an_example_is_the_chat_template_up_to_its_last_stop_token(
     name, shape, data, tokenizers, renderer_of, texts, conversations
@@ -73,6 +79,7 @@ def test_an_example_is_the_chat_template_up_to_its_last_stop_token(
 
 
 @stable
+@quick
 @given(data=st.data())
 def test_weights_pick_out_what_the_trained_messages_say(
     name, shape, data, tokenizers, renderer_of, conversations
@@ -120,6 +127,7 @@ def expected_trained(messages, mode):
 
 
 @stable
+@quick
 @given(data=st.data())
 def test_every_prompt_of_an_episode_extends_the_one_before(
     name, shape, data, tokenizers, renderer_of, conversations
@@ -139,6 +147,7 @@ def test_every_prompt_of_an_episode_extends_the_one_before(
 
 
 @templates
+@quick
 @given(data=st.data())
 def test_a_rendered_answer_is_parsed_back(
     name, shape, data, tokenizers, renderer_of, conversations, texts
@@ -158,6 +167,7 @@ def test_a_rendered_answer_is_parsed_back(
 
 
 @templates
+@quick
 @given(data=st.data())
 def test_an_answer_without_its_end_is_malformed(name, shape, data, tokenizers, renderer_of, texts):
     tokenizer = tokenizers(shape)
@@ -171,6 +181,7 @@ def test_an_answer_without_its_end_is_malformed(name, shape, data, tokenizers, r
 
 
 @templates
+@quick
 @given(data=st.data())
 def test_the_first_stop_token_ends_an_answer(name, shape, data, tokenizers, renderer_of, texts):
     tokenizer = tokenizers(shape)
@@ -186,6 +197,7 @@ def test_the_first_stop_token_ends_an_answer(name, shape, data, tokenizers, rend
 
 
 @stable
+@quick
 @given(data=st.data())
 def test_extending_a_prompt_keeps_the_sampled_tokens(
     name, shape, data, tokenizers, renderer_of, conversations
@@ -256,6 +268,7 @@ def test_reasoning_becomes_a_part_and_is_framed_again(tokenizers):
     assert termination
 
 
+@quick
 @given(data=st.data())
 def test_an_instruct_model_may_reason_in_its_text(data, tiny_tokenizer, texts):
     thinking = data.draw(texts.filter(bool))
@@ -307,10 +320,13 @@ def test_a_format_that_rewrites_history_warns_and_gives_each_turn_its_own_exampl
         {"role": role, "content": text}
         for role, text in [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
     ]
+    warn_of_history.cache_clear()
     with caplog.at_level(logging.WARNING):
         renderer.build_supervised_example(messages, TrainOnWhat.ALL_ASSISTANT_MESSAGES)
-    assert "build_supervised_examples" in caplog.text
+        renderer.build_supervised_example(messages, TrainOnWhat.ALL_ASSISTANT_MESSAGES)
+    assert caplog.text.count("build_supervised_examples gives each turn its own") == 1
     caplog.clear()
+    warn_of_history.cache_clear()
     examples = renderer.build_supervised_examples(messages, TrainOnWhat.ALL_ASSISTANT_MESSAGES)
     assert not caplog.text
     for (model_input, weights), end in zip(examples, (1, 3), strict=True):
@@ -378,7 +394,7 @@ NEED_REASONING = {
     for name in FAMILIES
     if name.startswith(("qwen3_5", "qwen3_8", "qwen3.6", "nemotron"))
     and not name.endswith("disable_thinking")
-} | {"deepseek-r1", "glm-5", "minimax-m2", "hy3"}
+} | {"deepseek-r1", "glm-5", "minimax-m2"}
 
 
 def test_every_format_of_the_library_has_a_name():
@@ -388,7 +404,8 @@ def test_every_format_of_the_library_has_a_name():
 
 
 @pytest.mark.parametrize("name", OFFLINE)
-def test_every_family_trains_what_it_samples(name, tokenizers):
+def test_every_family_trains_what_it_samples(name, tokenizers, caplog):
+    warn_of_other_start.cache_clear()
     tokenizer = tokenizers("families")
     renderer = get_renderer(name, tokenizer)
     messages = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "It is 4."}]
@@ -400,6 +417,7 @@ def test_every_family_trains_what_it_samples(name, tokenizers):
     written = decode(tokenizer, [t for t, weight in zip(tokens, weights, strict=True) if weight])
     assert "It is 4." in written
     assert "2 + 2?" not in written
+    assert ("begins an answer otherwise" in caplog.text) == (name in NEED_REASONING)
     if name in NEED_REASONING:
         return
     assert tokens[: len(prompt)] == prompt

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -35,7 +34,6 @@ __all__ = ["ParseTermination", "Renderer", "Rendering", "Tokenizer"]
 Tokenizer: TypeAlias = Any
 """A transformers tokenizer (`PreTrainedTokenizerBase`), whose own annotations are of no help."""
 Example: TypeAlias = tuple[ModelInput, npt.NDArray[np.float32]]
-logger = logging.getLogger(__name__)
 
 
 class ParseTermination(StrEnum):
@@ -258,7 +256,6 @@ class Renderer(ABC):
 
     def _check_trained(self, messages: Sequence[Message], trained: frozenset[int]) -> None:
         where = "build_supervised_example"
-        assistant = [i for i in sorted(trained) if messages[i]["role"] == "assistant"]
         foreign = {messages[i]["role"] for i in trained} - self.trainable_roles
         if foreign:
             raise UnsupportedError(
@@ -266,18 +263,12 @@ class Renderer(ABC):
                 f"renderer {self.name!r}; got {sorted(foreign)}, whose content it cannot tell from "
                 "its header. Use a renderer made for the model's family."
             )
-        if self.disables_thinking and any(has_thinking(messages[i]) for i in assistant):
+        if self.disables_thinking and any(
+            messages[i]["role"] == "assistant" and has_thinking(messages[i]) for i in trained
+        ):
             raise RequestError(
                 f"{where}: expected answers without reasoning for {self.name!r}, whose prompt says "
                 "that there is none; got some. Drop it, or use the family's thinking renderer."
-            )
-        if assistant[:-1] and not self.has_extension_property:
-            logger.warning(
-                "%s: the renderer %r may write a turn differently once it is history, so earlier "
-                "turns may be trained after other prompts than they are sampled from; "
-                "build_supervised_examples gives each turn its own.",
-                where,
-                self.name,
             )
 
     def __reduce__(self) -> tuple[Callable[..., Renderer], tuple[Any, ...]]:

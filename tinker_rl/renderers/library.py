@@ -10,6 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -163,13 +164,18 @@ class LibraryRenderer(Renderer):
                 f"build_supervised_example: expected a tokenizer that gives character offsets; got "
                 f"{type(self.tokenizer).__name__}, which does not. Load the fast tokenizer."
             )
+        history = [
+            i for i in trained if messages[i]["role"] == "assistant" and i < len(messages) - 1
+        ]
+        if history and not self.has_extension_property:
+            warn_of_history(self.name)
         output = [False] * len(tokens)
         for index, span in enumerate(rendered.message_token_spans()):
             if span is None or not has_masks:
                 continue
             if messages[index]["role"] == "assistant":
                 if index in trained and not self._follows_prompt(tokens, span[0]):
-                    self._warn_of_other_start(index)
+                    warn_of_other_start(self.name)
                 written = self._assistant_output(tokens, sampled, span)
             else:
                 written = self._other_output(tokens, content, span)
@@ -202,15 +208,6 @@ class LibraryRenderer(Renderer):
 
     def _follows_prompt(self, tokens: list[int], start: int) -> bool:
         return bool(self._header) and tokens[start : start + len(self._header)] == self._header
-
-    def _warn_of_other_start(self, index: int) -> None:
-        logger.warning(
-            "build_supervised_example: the format of %r begins messages[%d] otherwise than its "
-            "generation prompt does, mostly for want of reasoning: the turn is trained after "
-            "another prompt than it is sampled from.",
-            self.name,
-            index,
-        )
 
     def _other_output(
         self, tokens: list[int], content: list[bool], span: tuple[int, int]
@@ -252,6 +249,28 @@ class LibraryRenderer(Renderer):
         whole = [*prompt, *action]
         # The library cuts an action that went on after its end; we promise every sampled token.
         return tokens if tokens is not None and tokens[: len(whole)] == whole else None
+
+
+@cache
+def warn_of_history(name: str) -> None:
+    """Say once a process that turns are trained as history that were not sampled as such."""
+    logger.warning(
+        "build_supervised_example: the renderer %r may write a turn differently once it is "
+        "history, so earlier turns may be trained after other prompts than they are sampled from; "
+        "build_supervised_examples gives each turn its own.",
+        name,
+    )
+
+
+@cache
+def warn_of_other_start(name: str) -> None:
+    """Say once a process that an answer does not follow from its generation prompt."""
+    logger.warning(
+        "build_supervised_example: the format of %r begins an answer otherwise than its "
+        "generation prompt does, mostly for want of reasoning: it is trained after another prompt "
+        "than it is sampled from.",
+        name,
+    )
 
 
 def _create(tokenizer: Tokenizer, name: str, family: Family) -> library.Renderer:
