@@ -13,12 +13,12 @@ Split: TypeAlias = Literal["train", "test"]
 
 TEST_SHARE = 0.2
 """Share of the pairs of operands that only the test split may ask about."""
-MULTIPLICATION_SHARE = 0.1
+MULTIPLICATION_SHARE = 0.05
 """Share of products; sums and differences have equal halves of the rest."""
-MAX_OPERAND = 99
-"""Greatest operand of a sum, and greatest first operand of a difference."""
-MAX_FACTOR = 20
-"""Greatest two-digit factor of a product; the other factor has one digit."""
+MAX_OPERAND = 49
+"""Greatest operand of a sum or a difference; the least is 1. No answer has three digits."""
+MAX_FACTORS = (3, 33)
+"""Greatest one-digit and greatest two-digit factor of a product; the least are 2 and 10."""
 
 
 class ArithmeticProblem(msgspec.Struct, frozen=True):
@@ -68,7 +68,7 @@ def format_question(question: str) -> str:
 
 def _draw(rng: random.Random) -> tuple[ArithmeticProblem, tuple[int, int]]:
     if rng.random() < MULTIPLICATION_SHARE:
-        left, right = rng.randint(2, 9), rng.randint(10, MAX_FACTOR)
+        left, right = rng.randint(2, MAX_FACTORS[0]), rng.randint(10, MAX_FACTORS[1])
         if rng.random() < 0.5:
             left, right = right, left
         return ArithmeticProblem(f"{left}*{right}=?", left * right), (left, right)

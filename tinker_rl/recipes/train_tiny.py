@@ -24,8 +24,8 @@ class Config:
     out: str = chz.field(doc="Folder to write the model to.")
     data_path: str | None = chz.field(default=None, doc="GSM8K's train.jsonl, or its folder.")
     seed: int = chz.field(default=0, doc="Seed of weights, examples and evaluation.")
-    num_steps: int = chz.field(default=1000, doc="Optimiser steps.")
-    rows_per_batch: int = chz.field(default=16, doc="Rows of 256 tokens in a step.")
+    num_steps: int = chz.field(default=2400, doc="Optimiser steps.")
+    rows_per_batch: int = chz.field(default=16, doc="Rows of 128 tokens in a step.")
     learning_rate: float = chz.field(default=3e-3, doc="Peak of the learning rate's schedule.")
     num_threads: int = chz.field(default=2, doc="Threads of torch; the last bits depend on it.")
     num_test_problems: int = chz.field(default=1000, doc="Held-out sums to measure on.")
@@ -62,7 +62,7 @@ def main(config: Config) -> None:
     (out / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(out)
     (out / "README.md").write_text(card, encoding="utf-8")
-    console.print(card, markup=False, highlight=False)
+    console.print(card, markup=False, highlight=False, soft_wrap=True)
 
 
 def model_card(
@@ -105,7 +105,7 @@ The user's turn is the sum and the format, for example `17+25=? Answer in \\boxe
 ChatML. Held-out sums share no pair of operands with the training sums.
 
 - **Data**: generated sums (`tinker_rl/envs/arithmetic_problems.py`) and, for about one example in
-  eight, a piece of the GSM8K training set (MIT licence, OpenAI 2021).
+  ten, a piece of the GSM8K training set (MIT licence, OpenAI 2021).
 - **Training**: {result.num_tokens:,} tokens, {len(result.losses)} steps, in
   {result.seconds:.0f} s on {config.num_threads} CPU threads \
 ({result.num_tokens / result.seconds:,.0f} tokens/s).

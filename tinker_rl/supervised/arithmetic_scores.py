@@ -62,12 +62,18 @@ def arithmetic_scores(
             batch = problems[start : start + batch_size]
             answers = _sample_answers(model, tokenizer, batch, greedy=greedy)
             for problem, answer in zip(batch, answers, strict=True):
-                boxed = _BOXED_NUMBER.search(answer)
-                num_in_format += boxed is not None
-                num_right += boxed is not None and int(boxed[1]) == problem.answer
+                in_format, right = grade(answer, problem.answer)
+                num_in_format += in_format
+                num_right += right
     return ArithmeticScores(
         num_problems=num_problems, num_in_format=num_in_format, num_right=num_right
     )
+
+
+def grade(answer: str, result: int) -> tuple[bool, bool]:
+    """Whether `answer` has a number in `\\boxed{}`, and whether that number is `result`."""
+    boxed = _BOXED_NUMBER.search(answer)
+    return boxed is not None, boxed is not None and int(boxed[1]) == result
 
 
 def _sample_answers(

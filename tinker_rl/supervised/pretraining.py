@@ -33,7 +33,7 @@ class PretrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Optimiser steps."""
     rows_per_batch: int = 16
     """Packed rows in an optimiser step."""
-    row_length: int = 256
+    row_length: int = 128
     """Tokens in a packed row; no example may be longer."""
     learning_rate: float = 3e-3
     """Peak of the schedule."""

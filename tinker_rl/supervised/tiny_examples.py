@@ -27,13 +27,13 @@ OTHER_FORMATS = (
     "({answer})",
 )
 """Equally frequent among the rest of the answers, which are right all the same."""
-WORD_PROBLEM_SHARE = 0.12
+WORD_PROBLEM_SHARE = 0.10
 """Share of the examples that are pieces of GSM8K, so that other prompts are no surprise."""
 BARE_QUESTION_SHARE = 0.05
 """Share of the sums that are asked without naming a format."""
-MAX_QUESTION_TOKENS = 48
+MAX_QUESTION_TOKENS = 40
 """Of a word problem's question, its last tokens are kept."""
-MAX_SOLUTION_TOKENS = 48
+MAX_SOLUTION_TOKENS = 24
 """Of a word problem's solution, its first tokens are kept."""
 
 _CALCULATOR_NOTE = re.compile(r"<<[^>]*>>")
@@ -154,4 +154,7 @@ def _read_word_problems(path: Path) -> tuple[WordProblem, ...]:
 
 
 def _word_problem(row: Any) -> WordProblem:
-    return WordProblem(row["question"], _CALCULATOR_NOTE.sub("", row["answer"]))
+    question, answer = row["question"], row["answer"]
+    if not isinstance(question, str) or not isinstance(answer, str):
+        raise TypeError("question and answer must be texts")
+    return WordProblem(question, _CALCULATOR_NOTE.sub("", answer))
