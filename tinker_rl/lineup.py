@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -10,9 +9,18 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from tinker_rl.errors import UnknownNameError, choices
+from tinker_rl.hub import hub_problem
 from tinker_rl.types import SupportedModel
 
-__all__ = ["LINEUP", "ModelEntry", "find_model", "model_path", "renderer_name", "supported_models"]
+__all__ = [
+    "LINEUP",
+    "ModelEntry",
+    "find_model",
+    "model_path",
+    "renderer_name",
+    "supported_models",
+    "unavailable",
+]
 
 Architecture: TypeAlias = Literal["dense", "moe"]
 TrainingType: TypeAlias = Literal["base", "instruct", "hybrid"]
@@ -84,17 +92,29 @@ def model_path(name: str) -> str:
     """What transformers should load for `name`: a local folder or a hub name.
 
     Raises:
-        UnknownNameError: if it is neither in the lineup, nor a folder, nor shaped as a hub name.
+        UnknownNameError: if it is neither in the lineup, nor a folder, nor shaped as a hub name, or
+            if it is of the hub and cannot be had here.
     """
     if name == "tiny":
         return str(files("tinker_rl") / "assets" / "tiny")
     if Path(name).is_dir():
         return str(Path(name).resolve())
     if name in _BY_NAME or (name.count("/") == 1 and not name.startswith((".", "/", "~"))):
+        problem = hub_problem(name)
+        if problem is not None:
+            raise unavailable(name, problem)
         return name
     raise UnknownNameError(
         f"base_model: expected a name of the lineup, a hub name `owner/model` or a local folder; "
         f"got {name!r}.{choices(name, _BY_NAME)}"
+    )
+
+
+def unavailable(name: str, reason: str) -> UnknownNameError:
+    """The error of a base model that cannot be had on this machine."""
+    return UnknownNameError(
+        f"base_model {name!r}: expected a model that can be had here; got: {reason}. Pass a local "
+        "folder, fetch it where there is a network, or use 'tiny', which needs none."
     )
 
 
@@ -106,25 +126,13 @@ def renderer_name(name: str) -> str:
     return "role_colon" if "base" in name.lower() else "auto"
 
 
-def _unavailable_reason(entry: ModelEntry) -> str | None:
-    if entry.name == "tiny":
-        return None
-    from huggingface_hub import try_to_load_from_cache
-
-    if isinstance(try_to_load_from_cache(entry.name, "config.json"), str):
-        return None
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
-        return "not in the local Hugging Face cache, and HF_HUB_OFFLINE is set"
-    return None
-
-
 def supported_models() -> list[SupportedModel]:
     """The lineup; a model that is known not to be had here carries the reason."""
     return [
         SupportedModel(
             model_name=entry.name,
             max_context_length=entry.context,
-            trainable=(reason := _unavailable_reason(entry)) is None,
+            trainable=(reason := None if entry.name == "tiny" else hub_problem(entry.name)) is None,
             sampleable=reason is None,
             unavailable_reason=reason,
         )

@@ -5,21 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from tinker_rl.errors import UnknownNameError
-from tinker_rl.lineup import model_path
+from tinker_rl.lineup import model_path, unavailable
 
-__all__ = ["get_tokenizer", "unavailable"]
-
-
-def unavailable(name: str, what: str, error: Exception) -> UnknownNameError:
-    """The error of a base model that transformers cannot load, with its reason."""
-    lines = str(error).strip().splitlines()
-    reason = lines[0] if lines else type(error).__name__
-    return UnknownNameError(
-        f"base_model {name!r}: expected a {what} that transformers can load from the hub, its "
-        f"cache or a local folder; got: {reason} Pass a folder, log in to the hub, or use "
-        "base_model='tiny', which needs neither."
-    )
+__all__ = ["get_tokenizer"]
 
 
 @lru_cache(maxsize=16)
@@ -37,4 +25,4 @@ def get_tokenizer(model_name: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
-        raise unavailable(model_name, "tokenizer", error) from error
+        raise unavailable(model_name, str(error).split("\n")[0]) from error

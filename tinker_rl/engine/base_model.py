@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
-from tinker_rl.lineup import find_model, model_path
-from tinker_rl.tokenizers import unavailable
+from tinker_rl.lineup import find_model, model_path, unavailable
 
 __all__ = ["context_length", "load_base_model"]
 
@@ -19,11 +22,25 @@ def load_base_model(name: str, device: torch.device, dtype: torch.dtype) -> PreT
     """
     path = model_path(name)
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        with _progress(shown=name != "tiny"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
     except (OSError, ValueError, KeyError) as error:
-        raise unavailable(name, "model", error) from error
+        raise unavailable(name, str(error).split("\n")[0]) from error
     model.requires_grad_(False)
     return model.to(device).eval()  # pyright: ignore[reportArgumentType]
+
+
+@contextmanager
+def _progress(*, shown: bool) -> Generator[None]:
+    """Show transformers' progress bars, or, for what loads in no time, do not."""
+    if shown or not transformers_logging.is_progress_bar_enabled():
+        yield
+        return
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.enable_progress_bar()
 
 
 def context_length(name: str, model: PreTrainedModel) -> int:

