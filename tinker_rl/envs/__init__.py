@@ -1,5 +1,12 @@
 """Environments: what a policy acts in."""
 
+from tinker_rl.envs.arithmetic import ArithmeticDatasetBuilder, ArithmeticEnv
+from tinker_rl.envs.grading import extract_boxed, grade_answer, gsm8k_final_answer
+from tinker_rl.envs.gsm8k import Gsm8kDatasetBuilder, Gsm8kEnv
+from tinker_rl.envs.message_env import EnvFromMessageEnv, MessageEnv, MessageStepResult
+from tinker_rl.envs.problem_env import ProblemEnv, ProblemGroupBuilder
+from tinker_rl.envs.randomness import current_rng, seeded_rng
+from tinker_rl.envs.registry import DATASET_BUILDERS, get_dataset_builder
 from tinker_rl.envs.types import (
     Action,
     ActionExtra,
@@ -19,14 +26,24 @@ from tinker_rl.envs.types import (
 )
 
 __all__ = [
+    "DATASET_BUILDERS",
     "Action",
     "ActionExtra",
+    "ArithmeticDatasetBuilder",
+    "ArithmeticEnv",
     "Env",
+    "EnvFromMessageEnv",
     "EnvGroupBuilder",
+    "Gsm8kDatasetBuilder",
+    "Gsm8kEnv",
     "Logprobs",
     "Logs",
+    "MessageEnv",
+    "MessageStepResult",
     "Metrics",
     "Observation",
+    "ProblemEnv",
+    "ProblemGroupBuilder",
     "RLDataset",
     "RLDatasetBuilder",
     "StepResult",
@@ -34,4 +51,10 @@ __all__ = [
     "Trajectory",
     "TrajectoryGroup",
     "Transition",
+    "current_rng",
+    "extract_boxed",
+    "get_dataset_builder",
+    "grade_answer",
+    "gsm8k_final_answer",
+    "seeded_rng",
 ]
