@@ -1,10 +1,11 @@
 """Environments: what a policy acts in."""
 
 from tinker_rl.envs.arithmetic import ArithmeticDatasetBuilder, ArithmeticEnv
+from tinker_rl.envs.datasets import DrawnDataset, EnvThunk, ListedDataset
 from tinker_rl.envs.grading import extract_boxed, grade_answer, gsm8k_final_answer
 from tinker_rl.envs.gsm8k import Gsm8kDatasetBuilder, Gsm8kEnv
 from tinker_rl.envs.message_env import EnvFromMessageEnv, MessageEnv, MessageStepResult
-from tinker_rl.envs.problem_env import ProblemEnv, ProblemGroupBuilder
+from tinker_rl.envs.problem_env import ProblemEnv, ProblemGroupBuilder, load_renderer
 from tinker_rl.envs.randomness import current_rng, seeded_rng
 from tinker_rl.envs.registry import DATASET_BUILDERS, get_dataset_builder
 from tinker_rl.envs.types import (
@@ -31,11 +32,14 @@ __all__ = [
     "ActionExtra",
     "ArithmeticDatasetBuilder",
     "ArithmeticEnv",
+    "DrawnDataset",
     "Env",
     "EnvFromMessageEnv",
     "EnvGroupBuilder",
+    "EnvThunk",
     "Gsm8kDatasetBuilder",
     "Gsm8kEnv",
+    "ListedDataset",
     "Logprobs",
     "Logs",
     "MessageEnv",
@@ -56,5 +60,6 @@ __all__ = [
     "get_dataset_builder",
     "grade_answer",
     "gsm8k_final_answer",
+    "load_renderer",
     "seeded_rng",
 ]

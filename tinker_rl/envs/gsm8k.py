@@ -5,10 +5,8 @@ Source: Cobbe et al., "Training Verifiers to Solve Math Word Problems", arXiv:21
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,20 +15,14 @@ import chz
 import msgspec
 
 from tinker_rl.data import HubSource, LoadedRows, Split, load_rows
+from tinker_rl.envs.datasets import EnvThunk, ListedDataset
 from tinker_rl.envs.grading import extract_boxed, grade_answer, gsm8k_final_answer
-from tinker_rl.envs.problem_env import ProblemEnv, ProblemGroupBuilder
-from tinker_rl.envs.settings import check_at_least_one, check_index, load_renderer
-from tinker_rl.envs.types import EnvGroupBuilder, RLDataset, RLDatasetBuilder
+from tinker_rl.envs.problem_env import ProblemEnv, load_renderer
+from tinker_rl.envs.types import RLDatasetBuilder
 from tinker_rl.errors import ConfigError
 from tinker_rl.renderers import Message, Renderer
 
-__all__ = [
-    "Gsm8kDataset",
-    "Gsm8kDatasetBuilder",
-    "Gsm8kEnv",
-    "Gsm8kRow",
-    "load_gsm8k",
-]
+__all__ = ["Gsm8kDatasetBuilder", "Gsm8kEnv", "Gsm8kRow", "load_gsm8k"]
 
 QUESTION_SUFFIX = " Give the answer as a number without its unit, in \\boxed{}."
 HUB = HubSource("openai/gsm8k", "main")
@@ -98,59 +90,6 @@ class Gsm8kEnv(ProblemEnv):
         return self.reference
 
 
-class Gsm8kDataset(RLDataset):
-    """Batches of groups, one problem a group.
-
-    Training batches are full: rows that are left over at the end of an epoch are not asked in
-    it. Each epoch has an order of its own, from the seed. Test data keeps all rows, in order.
-    """
-
-    def __init__(
-        self,
-        rows: Sequence[Gsm8kRow],
-        batch_size: int,
-        group_size: int,
-        renderer: Renderer,
-        convo_prefix: list[Message] | None = None,
-        split: Split = "train",
-        seed: int = 0,
-        n_epochs: int = 1,
-    ) -> None:
-        if split == "train" and len(rows) < batch_size:
-            raise ConfigError(
-                f"Gsm8kDataset.batch_size: expected at most {len(rows)}, the number of rows; got "
-                f"{batch_size}. Use smaller batches or more data."
-            )
-        self.rows = rows
-        self.batch_size = batch_size
-        self.group_size = group_size
-        self.renderer = renderer
-        self.convo_prefix = convo_prefix
-        self.split = split
-        self.n_epochs = n_epochs
-        whole = len(rows) // batch_size
-        self.batches_per_epoch = whole if split == "train" else math.ceil(len(rows) / batch_size)
-        self._order: Callable[[int], Sequence[int]] = lru_cache(maxsize=2)(
-            partial(_order_of_epoch, len(rows), split, seed)
-        )
-
-    def get_batch(self, index: int) -> Sequence[EnvGroupBuilder]:
-        check_index("Gsm8kDataset", index, len(self))
-        epoch, batch = divmod(index, self.batches_per_epoch)
-        start = batch * self.batch_size
-        order = self._order(epoch)[start : start + self.batch_size]
-        return [self._group(self.rows[i]) for i in order]
-
-    def __len__(self) -> int:
-        return self.batches_per_epoch * self.n_epochs
-
-    def _group(self, row: Gsm8kRow) -> ProblemGroupBuilder:
-        thunk = partial(
-            Gsm8kEnv, row.question, row.reference, self.renderer, convo_prefix=self.convo_prefix
-        )
-        return ProblemGroupBuilder(thunk, self.group_size, "gsm8k")
-
-
 @chz.chz
 class Gsm8kDatasetBuilder(RLDatasetBuilder):
     """Settings of the GSM8K task."""
@@ -175,7 +114,7 @@ class Gsm8kDatasetBuilder(RLDatasetBuilder):
     log: Callable[[str], object] | None = None
     """Told where each split came from; None: nobody."""
 
-    async def __call__(self) -> tuple[Gsm8kDataset, Gsm8kDataset | None]:
+    async def __call__(self) -> tuple[ListedDataset, ListedDataset | None]:
         """Load the problems.
 
         Raises:
@@ -183,12 +122,6 @@ class Gsm8kDatasetBuilder(RLDatasetBuilder):
             DataError: if the data is missing or malformed.
             UnknownNameError: if there is no such tokenizer or renderer.
         """
-        check_at_least_one(
-            "Gsm8kDatasetBuilder",
-            batch_size=self.batch_size,
-            group_size=self.group_size,
-            n_epochs=self.n_epochs,
-        )
         if self.n_test is not None and self.n_test < 0:
             raise ConfigError(
                 f"Gsm8kDatasetBuilder.n_test: expected 0 or more, or None for all; got "
@@ -196,38 +129,34 @@ class Gsm8kDatasetBuilder(RLDatasetBuilder):
             )
         return await anyio.to_thread.run_sync(self._load)
 
-    def _load(self) -> tuple[Gsm8kDataset, Gsm8kDataset | None]:
+    def _load(self) -> tuple[ListedDataset, ListedDataset | None]:
         renderer = load_renderer(self.model_name_for_tokenizer, self.renderer_name)
         prefix = Gsm8kEnv.standard_prefix() if self.convo_prefix == "standard" else None
-        train = Gsm8kDataset(
-            self._rows("train"),
-            self.batch_size,
-            self.group_size,
-            renderer,
-            prefix,
-            "train",
-            self.seed,
-            self.n_epochs,
+        train = ListedDataset(
+            self._problems("train", renderer, prefix),
+            batch_size=self.batch_size,
+            group_size=self.group_size,
+            shuffle_seed=self.seed,
+            n_epochs=self.n_epochs,
+            name="gsm8k",
         )
         if self.n_test == 0 or (self.data_path is not None and Path(self.data_path).is_file()):
             return train, None
-        rows = self._rows("test")[: self.n_test]
-        return train, Gsm8kDataset(rows, self.batch_size, 1, renderer, prefix, "test")
+        problems = self._problems("test", renderer, prefix)[: self.n_test]
+        return train, ListedDataset(problems, batch_size=self.batch_size, name="gsm8k")
 
-    def _rows(self, split: Split) -> list[Gsm8kRow]:
+    def _problems(
+        self, split: Split, renderer: Renderer, prefix: list[Message] | None
+    ) -> list[EnvThunk]:
         loaded = load_gsm8k(split, self.data_path)
         if self.log is not None:
             self.log(f"gsm8k {split}: {len(loaded.rows)} rows from {loaded.source}")
-        return loaded.rows
+        return [
+            partial(Gsm8kEnv, row.question, row.reference, renderer, convo_prefix=prefix)
+            for row in loaded.rows
+        ]
 
 
 def load_gsm8k(split: Split, data_path: str | None = None) -> LoadedRows[Gsm8kRow]:
     """The rows of a split of GSM8K, and where they came from; see `tinker_rl.data.load_rows`."""
     return load_rows("gsm8k", Gsm8kRow, split, data_path=data_path, hub=HUB)
-
-
-def _order_of_epoch(num_rows: int, split: Split, seed: int, epoch: int) -> Sequence[int]:
-    order = list(range(num_rows))
-    if split == "train":
-        random.Random(f"gsm8k/{seed}/{epoch}").shuffle(order)
-    return order

@@ -16,10 +16,17 @@ from tinker_rl.envs.types import (
     StepResult,
     StopReason,
 )
-from tinker_rl.renderers import Message, Renderer, format_content_as_string, get_text_content
+from tinker_rl.renderers import (
+    Message,
+    Renderer,
+    format_content_as_string,
+    get_renderer,
+    get_text_content,
+)
+from tinker_rl.tokenizers import get_tokenizer
 from tinker_rl.types import ModelInput
 
-__all__ = ["ProblemEnv", "ProblemGroupBuilder"]
+__all__ = ["ProblemEnv", "ProblemGroupBuilder", "load_renderer"]
 
 
 class ProblemEnv(Env):
@@ -119,3 +126,11 @@ class ProblemGroupBuilder(EnvGroupBuilder):
 
     def logging_tags(self) -> list[str]:
         return [self.dataset_name]
+
+
+def load_renderer(model_name_for_tokenizer: str, renderer_name: str) -> Renderer:
+    """The renderer that a builder's settings name.
+
+    Imports transformers and reads the tokenizer's files: call it from a worker thread.
+    """
+    return get_renderer(renderer_name, get_tokenizer(model_name_for_tokenizer))

@@ -6,16 +6,16 @@ whose rewards are compared. An `RLDataset` yields batches of these builders.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, TypeAlias, TypedDict
+from typing import TypeAlias, TypedDict
 
 import chz
 import msgspec
 
 from tinker_rl.completers.types import StopCondition, TokensWithLogprobs
+from tinker_rl.envs.reports import Logs, Metrics, plain_logs, plain_metrics, plain_reward
 from tinker_rl.errors import RequestError, ShapeError, UnknownNameError, choices
 from tinker_rl.types import ModelInput
 from tinker_rl.types import StopReason as SamplingStopReason
@@ -42,10 +42,6 @@ Action: TypeAlias = list[int]
 """Token ids that the policy sampled, the stop token included."""
 Observation: TypeAlias = ModelInput
 Logprobs: TypeAlias = list[float]
-Metrics: TypeAlias = dict[str, float | int]
-"""Numbers that are averaged over episodes."""
-Logs: TypeAlias = dict[str, str | int | float]
-"""What a person wants to read about one step; never averaged."""
 
 
 class StopReason(StrEnum):
@@ -83,6 +79,17 @@ class StopReason(StrEnum):
 _TERMINATIONS = frozenset({StopReason.COMPLETED, StopReason.TOOL_STOPPED, StopReason.PARSE_ERROR})
 
 
+def _stop_reason(where: str, value: StopReason | str | None) -> StopReason | None:
+    if value is None:
+        return None
+    try:
+        return StopReason(value)
+    except ValueError as error:
+        raise UnknownNameError(
+            f"{where}: expected a StopReason; got {value!r}.{choices(str(value), StopReason)}"
+        ) from error
+
+
 class StepResult(msgspec.Struct, frozen=True):
     """What an environment answers to an action.
 
@@ -112,10 +119,14 @@ class StepResult(msgspec.Struct, frozen=True):
                 f"StepResult.stop_reason: expected None while the episode goes on; got "
                 f"{str(stop_reason)!r} with episode_done=False. Set episode_done=True."
             )
-        msgspec.structs.force_setattr(self, "reward", _reward("StepResult.reward", self.reward))
+        msgspec.structs.force_setattr(
+            self, "reward", plain_reward("StepResult.reward", self.reward)
+        )
         msgspec.structs.force_setattr(self, "episode_done", bool(self.episode_done))
-        msgspec.structs.force_setattr(self, "metrics", _metrics("StepResult.metrics", self.metrics))
-        msgspec.structs.force_setattr(self, "logs", _logs(self.logs))
+        msgspec.structs.force_setattr(
+            self, "metrics", plain_metrics("StepResult.metrics", self.metrics)
+        )
+        msgspec.structs.force_setattr(self, "logs", plain_logs(self.logs))
         msgspec.structs.force_setattr(self, "stop_reason", stop_reason)
 
     @property
@@ -143,9 +154,13 @@ class Transition(msgspec.Struct, frozen=True):
     logs: Logs = {}
 
     def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "reward", _reward("Transition.reward", self.reward))
-        msgspec.structs.force_setattr(self, "metrics", _metrics("Transition.metrics", self.metrics))
-        msgspec.structs.force_setattr(self, "logs", _logs(self.logs))
+        msgspec.structs.force_setattr(
+            self, "reward", plain_reward("Transition.reward", self.reward)
+        )
+        msgspec.structs.force_setattr(
+            self, "metrics", plain_metrics("Transition.metrics", self.metrics)
+        )
+        msgspec.structs.force_setattr(self, "logs", plain_logs(self.logs))
 
 
 class Trajectory(msgspec.Struct, frozen=True):
@@ -193,9 +208,12 @@ class TrajectoryGroup(msgspec.Struct, frozen=True):
                     "compute_group_rewards."
                 )
         where = "TrajectoryGroup.final_rewards_G"
-        rewards = [_reward(f"{where}[{i}]", value) for i, value in enumerate(self.final_rewards_G)]
+        rewards = [
+            plain_reward(f"{where}[{i}]", value) for i, value in enumerate(self.final_rewards_G)
+        ]
         metrics = [
-            _metrics(f"TrajectoryGroup.metrics_G[{i}]", m) for i, m in enumerate(self.metrics_G)
+            plain_metrics(f"TrajectoryGroup.metrics_G[{i}]", m)
+            for i, m in enumerate(self.metrics_G)
         ]
         msgspec.structs.force_setattr(self, "final_rewards_G", rewards)
         msgspec.structs.force_setattr(self, "metrics_G", metrics)
@@ -295,59 +313,3 @@ class RLDatasetBuilder:
             f"{type(self).__name__}.__call__: expected a coroutine that returns (training dataset, "
             "test dataset or None); got none. Define `async def __call__(self)`."
         )
-
-
-# ------------------------------------------------------------------ what environments may report
-
-
-def _stop_reason(where: str, value: StopReason | str | None) -> StopReason | None:
-    if value is None:
-        return None
-    try:
-        return StopReason(value)
-    except ValueError as error:
-        raise UnknownNameError(
-            f"{where}: expected a StopReason; got {value!r}.{choices(str(value), StopReason)}"
-        ) from error
-
-
-def _reward(where: str, value: Any) -> float:
-    """A reward as a Python float. A NaN would train on nonsense, so it is the environment's bug."""
-    try:
-        reward = float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise RequestError(
-            f"{where}: expected a number; got {value!r}. Return a float from the environment."
-        ) from error
-    if not math.isfinite(reward):
-        raise RequestError(
-            f"{where}: expected a finite number; got {reward}. Find out in the environment how it "
-            "came about; a failure should be raised, not rewarded."
-        )
-    return reward
-
-
-def _metrics(where: str, metrics: Mapping[str, Any]) -> Metrics:
-    return {str(key): _number(f"{where}[{key!r}]", value) for key, value in metrics.items()}
-
-
-def _number(where: str, value: Any) -> float | int:
-    if type(value) is float or (type(value) is int and -(2**63) <= value < 2**63):
-        return value
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise RequestError(
-            f"{where}: expected a number; got {value!r}. Put text into logs instead."
-        ) from error
-
-
-def _logs(logs: Mapping[str, Any]) -> Logs:
-    return {str(key): _log_value(value) for key, value in logs.items()}
-
-
-def _log_value(value: Any) -> str | int | float:
-    if type(value) is float or (type(value) is int and -(2**63) <= value < 2**63):
-        return value
-    # What is read back is UTF-8, which has no place for half a surrogate pair.
-    return str(value).encode(errors="replace").decode()

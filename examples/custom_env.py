@@ -1,0 +1,61 @@
+"""An environment of your own: how often does a letter occur in a word?"""
+
+from functools import partial
+
+import chz
+
+from tinker_rl.envs import (
+    DrawnDataset,
+    ProblemEnv,
+    RLDataset,
+    RLDatasetBuilder,
+    extract_boxed,
+    load_renderer,
+)
+
+WORDS = ("banana", "strawberry", "mississippi", "committee", "bookkeeper", "parallel", "tattoo")
+
+
+class LetterEnv(ProblemEnv):
+    def __init__(self, word, letter, renderer):
+        super().__init__(renderer)
+        self.word, self.letter = word, letter
+
+    def get_question(self):
+        return f"How many {self.letter} are in {self.word}? Answer in \\boxed{{}}."
+
+    def check_answer(self, sample_str):
+        return extract_boxed(sample_str) == self.get_reference_answer()
+
+    def check_format(self, sample_str):
+        return extract_boxed(sample_str) is not None
+
+    def get_reference_answer(self):
+        return str(self.word.count(self.letter))
+
+
+@chz.chz
+class LetterDatasetBuilder(RLDatasetBuilder):
+    batch_size: int
+    group_size: int
+    model_name_for_tokenizer: str
+    renderer_name: str
+    n_batches: int = 100
+    seed: int = 0
+
+    async def __call__(self) -> tuple[RLDataset, RLDataset | None]:
+        renderer = load_renderer(self.model_name_for_tokenizer, self.renderer_name)
+
+        def draw(rng):
+            word = rng.choice(WORDS)
+            return partial(LetterEnv, word, rng.choice(word), renderer)
+
+        train = DrawnDataset(
+            draw,
+            batch_size=self.batch_size,
+            group_size=self.group_size,
+            n_batches=self.n_batches,
+            seed=self.seed,
+            name="letters",
+        )
+        return train, None
