@@ -5,12 +5,17 @@ from types import SimpleNamespace
 import anyio
 import anyio.lowlevel
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from tinker_rl.completers import TokensWithLogprobs
 from tinker_rl.envs import Trajectory, TrajectoryGroup, Transition
 from tinker_rl.types import EncodedTextChunk, ModelInput
+
+# Files, threads and other work on the same cores take their time.
+settings.register_profile("rl", parent=settings.default, deadline=None)
+settings.load_profile("rl")
 
 tokens = st.lists(st.integers(0, 9), max_size=5)
 rewards = st.floats(-100, 100, width=32)

@@ -11,6 +11,7 @@ import msgspec
 
 from tinker_rl.completers import StopCondition, TokenCompleter, TokensWithLogprobs
 from tinker_rl.envs import Env, EnvGroupBuilder, Trajectory, TrajectoryGroup
+from tinker_rl.envs.randomness import seeded_rng
 from tinker_rl.policies import Actor, EpisodeKey, completer_for
 from tinker_rl.rl.episode import NO_LIMITS, EpisodeFailed, do_single_rollout, failure_of
 from tinker_rl.rl.limits import RolloutLimits
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+GROUP_ITSELF = -1
+"""`EpisodeKey.member` of what belongs to no episode but to the group."""
+
 
 async def do_group_rollout(
     builder: EnvGroupBuilder,
@@ -46,14 +50,16 @@ async def do_group_rollout(
     Args:
         builder: Makes the environments.
         actor: Who acts: a policy, or one completer for all.
-        key: Of the group; each episode's is the same with its own `member`.
+        key: Of the group; each episode's is the same with its own `member`. What the builder's
+            methods draw from `current_rng()` has `GROUP_ITSELF` there.
     Returns:
         The group, or why it was dropped.
     """
-    try:
-        outcome = await _roll_out(builder, actor, key, limits)
-    finally:
-        cleanup_error = await _clean_up(builder, limits.cleanup_seconds)
+    with seeded_rng(msgspec.structs.replace(key, member=GROUP_ITSELF).env_rng()):
+        try:
+            outcome = await _roll_out(builder, actor, key, limits)
+        finally:
+            cleanup_error = await _clean_up(builder, limits.cleanup_seconds)
     return msgspec.structs.replace(outcome, cleanup_error=cleanup_error)
 
 
@@ -107,9 +113,9 @@ class _Members:
 
     async def _play_one(self, member: int, env: Env) -> Outcome:
         key = msgspec.structs.replace(self._key, member=member)
-        return await do_single_rollout(
-            _Counted(completer_for(self._actor, key), self), env, self._limits
-        )
+        completer = _Counted(completer_for(self._actor, key), self)
+        with seeded_rng(key.env_rng()):
+            return await do_single_rollout(completer, env, self._limits)
 
 
 def _trajectory(outcome: Outcome | None) -> Trajectory:

@@ -1,0 +1,80 @@
+"""The one pipeline: groups roll out side by side, and train in the order the window gives."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+from tinker_rl.rl.window import Minibatch, Ticket, Window
+
+__all__ = ["run_pipeline"]
+
+R = TypeVar("R")
+
+
+async def run_pipeline(
+    window: Window[R],
+    roll_out: Callable[[Ticket], Awaitable[R]],
+    learn: Callable[[Minibatch[R]], Awaitable[int | None]],
+    max_concurrent_groups: int,
+) -> None:
+    """Roll out every group that `window` admits, and learn from every minibatch it hands out.
+
+    Cancelled, it drops the groups in flight and those finished but not yet learned from.
+
+    Args:
+        window: What may start, and what trains together. It starts and ends without groups.
+        roll_out: Gives a group's result. What it raises ends the pipeline.
+        learn: Trains on a minibatch; returns the version it published, or None.
+        max_concurrent_groups: Most calls of `roll_out` at a time.
+    """
+    # Room for every slot, so that a finished group never waits for a busy learner.
+    send_group, recv_group = anyio.create_memory_object_stream[tuple[int, R]](window.num_slots)
+    workers = anyio.Semaphore(max_concurrent_groups)
+    published = _Signal()
+
+    async def roll_out_one(ticket: Ticket) -> None:
+        result = await roll_out(ticket)
+        workers.release()
+        await send_group.send((ticket.group, result))
+
+    async def feed() -> None:
+        async with send_group, anyio.create_task_group() as rollouts:
+            while not window.is_exhausted:
+                # A free worker first: a group is admitted when it starts, with the weights of then.
+                await workers.acquire()
+                while not window.is_admissible:
+                    await published.wait()
+                rollouts.start_soon(roll_out_one, window.admit())
+
+    async def learn_in_order() -> None:
+        async with recv_group:
+            async for group, result in recv_group:
+                window.finish(group, result)
+                while (minibatch := window.next_minibatch()) is not None:
+                    version = await learn(minibatch)
+                    if version is not None:
+                        window.publish(version)
+                        published.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(feed)
+        tasks.start_soon(learn_in_order)
+
+
+class _Signal:
+    """Wakes whoever waits, each time it is set."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    async def wait(self) -> None:
+        """Until it is set the next time."""
+        await self._event.wait()
+
+    def set(self) -> None:
+        """Wake all who wait now."""
+        self._event.set()
+        self._event = anyio.Event()
