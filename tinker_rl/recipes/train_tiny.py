@@ -27,8 +27,14 @@ class Config:
     num_steps: int = chz.field(default=2400, doc="Optimiser steps.")
     rows_per_batch: int = chz.field(default=16, doc="Rows of 128 tokens in a step.")
     learning_rate: float = chz.field(default=3e-3, doc="Peak of the learning rate's schedule.")
-    num_threads: int = chz.field(default=2, doc="Threads of torch; the last bits depend on it.")
-    num_test_problems: int = chz.field(default=1000, doc="Held-out sums to measure on.")
+    num_threads: int = chz.field(
+        default=2,
+        validator=chz.validators.gt(0),
+        doc="Threads of torch; the last bits depend on it.",
+    )
+    num_test_problems: int = chz.field(
+        default=1000, validator=chz.validators.gt(0), doc="Held-out sums to measure on."
+    )
 
 
 def main(config: Config) -> None:
@@ -40,6 +46,8 @@ def main(config: Config) -> None:
         rows_per_batch=config.rows_per_batch,
         learning_rate=config.learning_rate,
     )
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)  # fails now rather than after minutes of training
     word_problems, source = load_word_problems(config.data_path)
     console.print(f"{len(word_problems)} word problems of GSM8K, from {source}")
 
@@ -50,6 +58,11 @@ def main(config: Config) -> None:
     examples = sample_examples(tokenizer, word_problems, random.Random(config.seed + 1))
     result = pretrain(model, examples, pretraining, pad_token=token_id(tokenizer, PAD_TOKEN))
 
+    # Before measuring: a tokenizer that has padded a batch would save its padding as a setting.
+    model.save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)
+    tokenizer.save_pretrained(out)
+
     sampled, greedy = (
         arithmetic_scores(
             model, tokenizer, num_problems=config.num_test_problems, seed=config.seed, greedy=greedy
@@ -57,10 +70,6 @@ def main(config: Config) -> None:
         for greedy in (False, True)
     )
     card = model_card(config, model.num_parameters(), result, sampled, greedy)
-    out = Path(config.out)
-    model.save_pretrained(out)
-    (out / "model.safetensors").chmod(0o644)
-    tokenizer.save_pretrained(out)
     (out / "README.md").write_text(card, encoding="utf-8")
     console.print(card, markup=False, highlight=False, soft_wrap=True)
 
