@@ -31,7 +31,10 @@ _OPTIMIZER = "optimizer.safetensors"
 
 OptimizerState = dict[str, Tensor]
 """`exp_avg.<param>`, `exp_avg_sq.<param>`, `step.<param>`, and `gradient.<param>` for a sum that
-no step has used yet."""
+no step has used yet. A parameter is called as in a peft adapter file, without the adapter's name,
+so that another adapter can take the state over."""
+
+_FIELDS = ("step", "exp_avg", "exp_avg_sq", "gradient")
 
 
 def content_hash(weights: Mapping[str, Tensor]) -> str:
@@ -73,11 +76,16 @@ def optimizer_state(adapter: Adapter) -> OptimizerState:
     """A copy of the moments, step counts, and gradients that wait for a step."""
     state: OptimizerState = {}
     for name, parameter in adapter.params.items():
-        for key, value in adapter.optimizer.state.get(parameter, {}).items():
-            state[f"{key}.{name}"] = value.detach().clone().cpu()
+        key = _without_adapter(name, adapter)
+        for field, value in adapter.optimizer.state.get(parameter, {}).items():
+            state[f"{field}.{key}"] = value.detach().clone().cpu()
         if name in adapter.gradients:
-            state[f"gradient.{name}"] = adapter.gradients[name].clone().cpu()
+            state[f"gradient.{key}"] = adapter.gradients[name].clone().cpu()
     return state
+
+
+def _without_adapter(name: str, adapter: Adapter) -> str:
+    return name.replace(f".{adapter.name}.", ".")
 
 
 def write_optimizer(folder: Path, state: OptimizerState) -> None:
@@ -101,24 +109,44 @@ def load_checkpoint(
             f"with the same targets; got {len(weights)} tensors of other names or shapes. Create "
             "the client from the checkpoint instead (create_training_client_from_state)."
         )
-    saved: OptimizerState = {}
-    if optimizer:
-        if not (folder / _OPTIMIZER).is_file():
-            raise CheckpointError(
-                f"load_state_with_optimizer: expected {_OPTIMIZER} in the checkpoint; got sampler "
-                "weights. Load a tinker://<run>/weights/<name> path, or use load_state."
-            )
-        saved = load_file(folder / _OPTIMIZER)
+    saved = _read_optimizer(folder, adapter) if optimizer else {}
     learner.load_weights(name, weights)
     adapter.optimizer.state.clear()
     adapter.steps = steps if optimizer else 0
-    for key, parameter in adapter.params.items():
-        moments = {
-            field: saved[f"{field}.{key}"].to(parameter.device)
-            for field in ("step", "exp_avg", "exp_avg_sq")
+    for name, parameter in adapter.params.items():
+        key = _without_adapter(name, adapter)
+        found = {
+            field: saved[f"{field}.{key}"].to(parameter.device, copy=True)  # the file is mapped
+            for field in _FIELDS
             if f"{field}.{key}" in saved
         }
-        if moments:
-            adapter.optimizer.state[parameter] = moments
-        if f"gradient.{key}" in saved:
-            adapter.gradients[key] = saved[f"gradient.{key}"].to(parameter.device)
+        gradient = found.pop("gradient", None)
+        if found:
+            adapter.optimizer.state[parameter] = found
+        if gradient is not None:
+            adapter.gradients[name] = gradient
+
+
+def _read_optimizer(folder: Path, adapter: Adapter) -> OptimizerState:
+    if not (folder / _OPTIMIZER).is_file():
+        raise CheckpointError(
+            f"load_state_with_optimizer: expected {_OPTIMIZER} in the checkpoint; got sampler "
+            "weights. Load a tinker://<run>/weights/<name> path, or use load_state."
+        )
+    try:
+        saved = load_file(folder / _OPTIMIZER)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder}: expected an {_OPTIMIZER} that can be read; got {error}."
+        ) from error
+    saved.pop("empty", None)
+    known = {
+        f"{field}.{_without_adapter(name, adapter)}" for name in adapter.params for field in _FIELDS
+    }
+    unknown = sorted(set(saved) - known)
+    if unknown:
+        raise CheckpointError(
+            f"load_state_with_optimizer: expected the optimiser of this adapter; got {unknown[0]!r}"
+            f", which it does not have ({folder}). Use load_state, which takes the weights alone."
+        )
+    return saved
