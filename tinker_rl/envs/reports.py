@@ -23,7 +23,7 @@ def plain_reward(where: str, value: Any) -> float:
         RequestError: if it is no number, or not finite: training on it would be nonsense.
     """
     try:
-        reward = float(value)
+        reward = _float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise RequestError(
             f"{where}: expected a number; got {value!r}. Return a float from the environment."
@@ -38,14 +38,14 @@ def plain_reward(where: str, value: Any) -> float:
 
 def plain_metrics(where: str, metrics: Mapping[str, Any]) -> Metrics:
     """Metrics as Python numbers. Raises RequestError for what is none."""
-    return {str(key): _number(f"{where}[{key!r}]", value) for key, value in metrics.items()}
+    return {_text(key): _number(f"{where}[{key!r}]", value) for key, value in metrics.items()}
 
 
 def _number(where: str, value: Any) -> float | int:
     if type(value) is float or (type(value) is int and -(2**63) <= value < 2**63):
         return value
     try:
-        return float(value)
+        return _float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise RequestError(
             f"{where}: expected a number; got {value!r}. Put text into logs instead."
@@ -54,11 +54,21 @@ def _number(where: str, value: Any) -> float | int:
 
 def plain_logs(logs: Mapping[str, Any]) -> Logs:
     """Logs as numbers and text; anything else becomes its text."""
-    return {str(key): _log_value(value) for key, value in logs.items()}
+    return {_text(key): _log_value(value) for key, value in logs.items()}
 
 
 def _log_value(value: Any) -> str | int | float:
     if type(value) is float or (type(value) is int and -(2**63) <= value < 2**63):
         return value
-    # What is read back is UTF-8, which has no place for half a surrogate pair.
+    return _text(value)
+
+
+def _text(value: object) -> str:
+    # What is stored is UTF-8, which has no place for half a surrogate pair.
     return str(value).encode(errors="replace").decode()
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, str | bytes):  # float() would read them
+        raise TypeError
+    return float(value)

@@ -86,7 +86,8 @@ def _stop_reason(where: str, value: StopReason | str | None) -> StopReason | Non
         return StopReason(value)
     except ValueError as error:
         raise UnknownNameError(
-            f"{where}: expected a StopReason; got {value!r}.{choices(str(value), StopReason)}"
+            f"{where}: expected a StopReason; got {value!r}."
+            f"{choices(str(value), [str(reason) for reason in StopReason])}"
         ) from error
 
 
