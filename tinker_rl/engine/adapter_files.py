@@ -113,8 +113,8 @@ def load_checkpoint(
     learner.load_weights(name, weights)
     adapter.optimizer.state.clear()
     adapter.steps = steps if optimizer else 0
-    for name, parameter in adapter.params.items():
-        key = _without_adapter(name, adapter)
+    for param, parameter in adapter.params.items():
+        key = _without_adapter(param, adapter)
         found = {
             field: saved[f"{field}.{key}"].to(parameter.device, copy=True)  # the file is mapped
             for field in _FIELDS
@@ -124,7 +124,7 @@ def load_checkpoint(
         if found:
             adapter.optimizer.state[parameter] = found
         if gradient is not None:
-            adapter.gradients[name] = gradient
+            adapter.gradients[param] = gradient
 
 
 def _read_optimizer(folder: Path, adapter: Adapter) -> OptimizerState:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from tinker_rl.engine.samplers.base import (
     stop_rule,
 )
 from tinker_rl.engine.ticket import Ticket
-from tinker_rl.errors import EngineError, UnknownNameError
+from tinker_rl.errors import EngineError, RequestError, UnknownNameError
 from tinker_rl.futures import wait_for
 from tinker_rl.requests import Sample
 from tinker_rl.types import SampleResponse
@@ -61,12 +62,30 @@ class _Sampler:
     clients: int = 1
 
 
+@dataclass(eq=False)
+class _Request:
+    ticket: Ticket
+    job: SampleJob
+    weights: AdapterWeights | None
+    """Of the job's version; its last client may be gone before the job ends."""
+    attempts: int = 0
+    """How many samplers were given the job."""
+
+    def give(self, core: SamplerCore) -> None:
+        self.attempts += 1
+        core.add(self.job)
+
+
 class SamplerActor(Actor):
     """Versions and requests of one base model's sampler.
 
     Handlers note what is to be done; one task beside them hands it to the sampler, which works in
-    the device's thread, a burst at a time.
+    the device's thread, a burst at a time. A sampler that fails is replaced: its weights are loaded
+    again, and its requests are asked again, once, with the same seeds.
     """
+
+    reply_errors = (Exception,)
+    """Weights that cannot be loaded are a matter of whoever opens them."""
 
     def __init__(
         self,
@@ -87,8 +106,8 @@ class SamplerActor(Actor):
         self._users: dict[str, int] = {}
         """Samplers of each version."""
         self._weights: dict[str, AdapterWeights] = {}
-        self._tickets: dict[int, Ticket] = {}
-        self._todo: list[Callable[[SamplerCore], None]] = []
+        self._requests: dict[int, _Request] = {}
+        self._todo: deque[Callable[[SamplerCore], None]] = deque()
         self._work = anyio.Event()
 
     async def on_start(self) -> None:
@@ -139,15 +158,22 @@ class SamplerActor(Actor):
         ticket: Ticket = message.ticket
         with ticket.errors():
             job = self._job(ticket.request)
-            self._tickets[job.job_id] = ticket
-            self._do(lambda core: core.add(job))
+            request = _Request(ticket, job, self._weights.get(job.version))
+            self._requests[job.job_id] = request
+            self._do(request.give)
 
     @handler
     async def cancel_sample(self, message: CancelSample) -> None:
-        job_id = next((i for i, t in self._tickets.items() if t is message.ticket), None)
+        job_id = next((i for i, r in self._requests.items() if r.ticket is message.ticket), None)
         if job_id is not None:
-            del self._tickets[job_id]
+            del self._requests[job_id]
             self._do(lambda core: core.cancel(job_id))
+            message.ticket.promise.fail(
+                RequestError(
+                    "sample: expected somebody to wait for it; got its await cancelled or timed "
+                    "out, so the sampling was given up. Ask again."
+                )
+            )
 
     async def _done(self, action: Callable[[SamplerCore], None]) -> None:
         """Do it in turn, and wait; its error is raised here."""
@@ -199,37 +225,60 @@ class SamplerActor(Actor):
             if not self._todo and self._core.idle:
                 self._work = anyio.Event()
                 await self._work.wait()
-            todo, self._todo = self._todo, []
+            todo, self._todo = self._todo, deque()
             try:
                 done = await self._device.run(_turn, self._core, todo)
             except Exception as error:
-                await self._start_over(error)
+                self._todo.extendleft(reversed(todo))  # what the turn did not come to
+                self._start_over(error)
                 continue
             for job_id, response in done:
-                ticket = self._tickets.pop(job_id, None)
-                if ticket is not None:
-                    ticket.promise.resolve(response)
+                request = self._requests.pop(job_id, None)
+                if request is not None:
+                    request.ticket.promise.resolve(response)
 
-    async def _start_over(self, error: Exception) -> None:
-        """The sampler broke: fail what it was doing, and put a new one in its place."""
+    def _start_over(self, error: Exception) -> None:
+        """The sampler broke: put a new one in its place, and ask it for what is not done."""
         _log.error("the sampler failed and is replaced", exc_info=error)
-        failed, self._tickets = self._tickets, {}
-        for ticket in failed.values():
-            wrapped = EngineError(
-                f"sample: the sampler failed with {type(error).__name__}: {error}. It was "
-                "replaced; ask again, with fewer samples at once if this is memory."
-            )
-            wrapped.__cause__ = error
-            ticket.promise.fail(wrapped)
         self._core = self._make_core()
-        for version, weights in self._weights.items():
-            await self._device.run(self._core.add_version, version, weights)
+        again: list[_Request] = []
+        for job_id, request in list(self._requests.items()):
+            if request.attempts == 1:
+                again.append(request)
+            elif request.attempts > 1:
+                del self._requests[job_id]
+                wrapped = EngineError(
+                    f"sample: the sampler failed twice, last with {type(error).__name__}: {error}. "
+                    "It was replaced; ask again, with fewer samples at once if this is memory."
+                )
+                wrapped.__cause__ = error
+                request.ticket.promise.fail(wrapped)
+        loaded = {r.job.version: r.weights for r in again if r.weights} | self._weights
+        for version, weights in loaded.items():
+            self._todo.appendleft(_adding(version, weights))
+        self._todo.extend(request.give for request in again)
+        for version in set(loaded) - set(self._weights):
+            self._todo.append(_removing(version))
+
+
+def _adding(version: str, weights: AdapterWeights) -> Callable[[SamplerCore], None]:
+    def add(core: SamplerCore) -> None:
+        try:
+            core.add_version(version, weights)
+        except Exception:  # raised on, it would start the sampler over for ever
+            _log.exception("weights could not be loaded again")
+
+    return add
+
+
+def _removing(version: str) -> Callable[[SamplerCore], None]:
+    return lambda core: core.remove_version(version)
 
 
 def _turn(
-    core: SamplerCore, todo: list[Callable[[SamplerCore], None]]
+    core: SamplerCore, todo: deque[Callable[[SamplerCore], None]]
 ) -> list[tuple[int, SampleResponse]]:
     """Do what was asked for, then sample for a while."""
-    for action in todo:
-        action(core)
+    while todo:
+        todo.popleft()(core)
     return core.burst(_BURST_SECONDS)

@@ -148,7 +148,7 @@ class ServiceActor(Actor):
 
     async def _host(self, base_model: str) -> _Host:
         """The loaded base model; the first to ask loads it, others wait."""
-        path = model_path(base_model)
+        path = await _io(model_path, base_model)  # it may ask the network
         host = self._hosts.get(path)
         if host is None:
             host = self._hosts[path] = _Host(anyio.Event())

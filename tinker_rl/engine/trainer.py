@@ -229,14 +229,14 @@ class TrainerActor(Actor):
             forward_only=request.forward_only,
             custom=custom,
         )
+        output = None
         try:
-            while True:
+            while output is None:
                 output = await self._device.run(_advance, steps)
-                if output is not None:
-                    break
-        finally:
+        except BaseException:  # only cancelled are they unfinished
             with anyio.CancelScope(shield=True):
                 await self._device.run(steps.close)
+            raise
         return msgspec.structs.replace(output, metrics=self._with_cycle(output.metrics))
 
     # ------------------------------------------------------------------------------ checkpoints

@@ -7,6 +7,7 @@ at a time. So a sampler never touches the learner's adapters, nor waits for them
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -84,8 +85,8 @@ class VersionTensors:
                 self.low_rank[path] = (down.to(device), up.to(device))
 
 
-class _Plan:
-    """What the attention function cannot learn from its arguments; one device thread uses it."""
+class _Plan(threading.local):
+    """What the attention function cannot learn from its arguments; each device thread has one."""
 
     decode_mask: Tensor | None = None
     """Additive mask [R, 1, 1, L] of a decoding step; None while prompts are read."""
