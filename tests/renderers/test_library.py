@@ -15,7 +15,6 @@ from tinker_rl.errors import ConfigError, RequestError, UnsupportedError
 from tinker_rl.renderers import ParseTermination, ToolCall, TrainOnWhat, get_renderer
 from tinker_rl.renderers.library import warn_of_history, warn_of_other_start
 from tinker_rl.renderers.registry import FAMILIES
-from tinker_rl.types import ModelInput
 
 # Few examples a property, for each runs on several tokenizers; the first one builds them.
 quick = settings(max_examples=40, deadline=None)
@@ -229,7 +228,15 @@ def test_an_extension_is_refused_where_it_would_rewrite_history(tokenizers):
     action = [*renderer.tokenizer.encode("4"), renderer.get_stop_sequences()[0]]
     again = [{"role": "user", "content": "Again?"}]
     assert renderer.extend_generation_prompt(prompt, action, again) is None
-    assert renderer.extend_generation_prompt(ModelInput.from_ints([1]), [*action, 5], again) is None
+
+
+def test_an_extension_is_refused_where_it_would_drop_sampled_tokens(tokenizers):
+    renderer = get_renderer("qwen3_instruct", tokenizers("qwen3"))
+    prompt = renderer.build_generation_prompt([{"role": "user", "content": "2 + 2?"}])
+    action = [*renderer.tokenizer.encode("4"), renderer.get_stop_sequences()[0]]
+    again = [{"role": "user", "content": "Again?"}]
+    assert renderer.extend_generation_prompt(prompt, action, again) is not None
+    assert renderer.extend_generation_prompt(prompt, [*action, 5], again) is None
 
 
 def test_the_document_end_is_a_clean_end_but_not_the_stop_sequence(tiny_tokenizer):
@@ -423,7 +430,7 @@ def test_every_family_trains_what_it_samples(name, tokenizers, caplog):
     assert tokens[: len(prompt)] == prompt
     assert weights.tolist() == [0] * len(prompt) + [1] * (len(tokens) - len(prompt))
     message, termination = renderer.parse_response(tokens[len(prompt) :])
-    assert message["content"].strip() == "It is 4."
+    assert message == {"role": "assistant", "content": "It is 4."}
     assert termination
 
 

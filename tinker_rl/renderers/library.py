@@ -107,9 +107,11 @@ class LibraryRenderer(Renderer):
 
     def _untrimmed(self, content: str, text: str) -> str:
         """The content with the white space that the library takes off, where the format has it."""
+        if not self._keeps_end:
+            return content.strip()
         if self._keeps_start and content.strip() == text.strip():
             return text
-        if self._keeps_end and content and text.rstrip().endswith(content):
+        if content and text.rstrip().endswith(content):
             return content + text[len(text.rstrip()) :]
         return content
 
