@@ -7,6 +7,7 @@ sleeps on an `anyio.Event` of its own loop, which whoever completes the future s
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,9 @@ __all__ = ["APIFuture", "Promise", "call_soon_in", "current_loop", "wait_for"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_lock = threading.Lock()
+"""Guards the counts of waiters of all futures."""
 
 
 def current_loop() -> Any:
@@ -55,7 +59,8 @@ class APIFuture(Generic[T]):
 
     `future.result()` blocks a thread; `await future` waits in trio or asyncio; both may be done
     any number of times, by any number of waiters. When an await is cancelled, a training request
-    goes on (its place in the order counts) and a sample is cancelled in the sampler.
+    goes on (its place in the order counts) and a sample that nobody else waits for is cancelled in
+    the sampler.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class APIFuture(Generic[T]):
     ) -> None:
         self._future = future
         self._on_abandon = on_abandon
+        self._waiters = 0
 
     def result(self, timeout: float | None = None) -> T:
         """Block until the result is there.
@@ -74,17 +80,30 @@ class APIFuture(Generic[T]):
         Raises:
             TimeoutError: if it is not there in time; the request goes on.
         """
-        return self._future.result(timeout)
+        self._count_waiters(1)
+        try:
+            return self._future.result(timeout)
+        finally:
+            self._count_waiters(-1)
 
     async def result_async(self, timeout: float | None = None) -> T:
-        """Wait for the result in an event loop; see `result`."""
+        """Wait for the result in an event loop; see `result`. Timed out, it is as if cancelled."""
+        self._count_waiters(1)
         try:
             with anyio.fail_after(timeout):
                 return await wait_for(self._future)
         except (anyio.get_cancelled_exc_class(), TimeoutError):
-            if self._on_abandon is not None and not self._future.done():
+            alone = self._count_waiters(0) == 1
+            if alone and self._on_abandon is not None and not self._future.done():
                 self._on_abandon()
             raise
+        finally:
+            self._count_waiters(-1)
+
+    def _count_waiters(self, more: int) -> int:
+        with _lock:
+            self._waiters += more
+            return self._waiters
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self.result_async().__await__()
@@ -94,7 +113,7 @@ class APIFuture(Generic[T]):
         return await self
 
     def on_abandon(self, function: Callable[[], None]) -> None:
-        """Call `function` when an await of this future is cancelled or times out before its end."""
+        """Call `function` when the last await of this future is cancelled before its end."""
         self._on_abandon = function
 
     def done(self) -> bool:
@@ -107,16 +126,16 @@ class APIFuture(Generic[T]):
 
     def map(self, function: Callable[[T], R]) -> APIFuture[R]:
         """A future of `function(result)`; runs in whichever thread completes this one."""
-        mapped: concurrent.futures.Future[R] = concurrent.futures.Future()
+        mapped: Promise[R] = Promise(self._on_abandon)
 
         def complete(source: concurrent.futures.Future[T]) -> None:
             try:
-                mapped.set_result(function(source.result()))
+                mapped.resolve(function(source.result()))
             except BaseException as error:
-                mapped.set_exception(error)
+                mapped.fail(error)
 
         self._future.add_done_callback(complete)
-        return APIFuture(mapped, self._on_abandon)
+        return mapped.future
 
 
 class Promise(Generic[T]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 __all__ = ["ClockCycles"]
@@ -16,13 +17,20 @@ class ClockCycles(Generic[T]):
     A cycle visits every model that has requests, one after the other, and at each carries out what
     is there and what arrives meanwhile: so a `forward_backward` and an `optim_step` that were
     queued back to back fall into one cycle. At most `max_per_visit` requests of one model are
-    carried out before the next has its turn, and the first of a cycle is never the first of the
-    one before while others wait: none starves.
+    carried out before the next has its turn (one more, when it is `joined` to the last), and the
+    first of a cycle is never the first of the one before while others wait: none starves.
     """
 
-    def __init__(self, max_per_visit: int = 64) -> None:
+    def __init__(
+        self, max_per_visit: int = 64, joined: Callable[[T], bool] = lambda item: False
+    ) -> None:
+        """
+        Args:
+            joined: Whether an item should share the cycle of the one queued before it.
+        """
         self._mailboxes: dict[str, deque[T]] = {}
         self._max_per_visit = max_per_visit
+        self._joined = joined
         self._to_visit: deque[str] = deque()
         self._here: str | None = None
         self._served = 0
@@ -39,7 +47,7 @@ class ClockCycles(Generic[T]):
 
     def next(self) -> T | None:
         """Take the next item; a new cycle begins where the last is over. None if none waits."""
-        if self._here is not None and self._served < self._max_per_visit:
+        if self._here is not None and self._may_stay(self._here):
             item = self._take(self._here)
             if item is not None:
                 return item
@@ -58,6 +66,12 @@ class ClockCycles(Generic[T]):
         self.cycle += 1
         self._to_visit = deque(waiting)
         return self.next()
+
+    def _may_stay(self, model: str) -> bool:
+        if self._served != self._max_per_visit:
+            return self._served < self._max_per_visit
+        mailbox = self._mailboxes.get(model)
+        return bool(mailbox) and self._joined(mailbox[0])
 
     def _take(self, model: str) -> T | None:
         mailbox = self._mailboxes.get(model)

@@ -304,7 +304,18 @@ def _clear(adapter: Adapter) -> None:
 
 
 def _commit(adapter: Adapter) -> None:
-    """Add the gradients of one whole request to those that wait for a step."""
+    """Add the gradients of one whole request to those that wait for a step.
+
+    Raises:
+        RequestError: if they are not finite; none of them is added.
+    """
+    own = [p.grad for p in adapter.params.values() if p.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(own))
+    if not np.isfinite(norm):
+        raise RequestError(
+            f"forward_backward: expected a finite gradient; got one of norm {norm}. Check the "
+            "logprobs and advantages of this request: nothing of it was applied."
+        )
     for key, parameter in adapter.params.items():
         if parameter.grad is None:
             continue
@@ -319,11 +330,17 @@ def _custom_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     try:
         loss, metrics = fn(list(data), logprobs)
-    except Exception as error:
+        values = {key: float(value) for key, value in metrics.items()}
+    except (Exception, SystemExit) as error:
         raise RequestError(
-            f"forward_backward_custom: the loss function raised {type(error).__name__}: {error}. "
-            "Nothing of this request was applied."
+            f"forward_backward_custom: the loss function raised {type(error).__name__}: {error}, "
+            "or did not return (loss, metrics). Nothing of this request was applied."
         ) from error
+    if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RequestError(
+            f"forward_backward_custom: expected a loss that is a tensor; got "
+            f"{type(loss).__name__}. Compute it from the logprobs that the function is given."
+        )
     if loss.numel() != 1:
         raise RequestError(
             f"forward_backward_custom: expected a scalar loss; got shape {list(loss.shape)}. "
@@ -338,7 +355,7 @@ def _custom_loss(
             "forward_backward_custom: expected a loss that depends on the logprobs; got one "
             "without a graph. Do not detach them or turn them into numbers."
         )
-    return loss.reshape(()), {key: float(value) for key, value in metrics.items()}
+    return loss.reshape(()), values
 
 
 def _check_adam(params: AdamParams) -> None:

@@ -3,7 +3,8 @@
 Every function takes the learner's logprobs and the datum's inputs of the same shape [N] (all tokens
 of a micro-batch, one after the other), and gives the per-token loss [N], whose sum is the loss.
 In the formulas lp is the learner's logprob, q the sampler's (`logprobs`), A the advantage, w the
-weight, and r = exp(lp - q). Positions are masked by w = 0 or A = 0.
+weight, and r = exp(lp - q). Positions are masked by w = 0 or A = 0 (but for `dro`, whose penalty
+remains).
 Source: https://tinker-docs.thinkingmachines.ai (losses).
 """
 
@@ -28,6 +29,11 @@ Config: TypeAlias = Mapping[str, float]
 LossFn: TypeAlias = Callable[[Tensor, Inputs, Config], Tensor]
 
 
+def _log_ratio(logprobs: Tensor, inputs: Inputs) -> Tensor:
+    """lp - q; 0 where A is 0, since q may be anything there, and inf * 0 is not a number."""
+    return (logprobs - inputs["logprobs"]).masked_fill(inputs["advantages"] == 0, 0.0)
+
+
 def cross_entropy(logprobs: Tensor, inputs: Inputs, config: Config) -> Tensor:
     """-w * lp. Weights may be any numbers, negative ones too."""
     return -inputs["weights"] * logprobs
@@ -35,20 +41,25 @@ def cross_entropy(logprobs: Tensor, inputs: Inputs, config: Config) -> Tensor:
 
 def importance_sampling(logprobs: Tensor, inputs: Inputs, config: Config) -> Tensor:
     """-r * A: the policy gradient, corrected for who sampled."""
-    return -torch.exp(logprobs - inputs["logprobs"]) * inputs["advantages"]
+    return -torch.exp(_log_ratio(logprobs, inputs)) * inputs["advantages"]
 
 
 def ppo(logprobs: Tensor, inputs: Inputs, config: Config) -> Tensor:
     """-min(r * A, clip(r, low, high) * A). Source: PPO, arXiv:1707.06347."""
-    ratio = torch.exp(logprobs - inputs["logprobs"])
-    clipped = ratio.clamp(config["clip_low_threshold"], config["clip_high_threshold"])
     advantages = inputs["advantages"]
-    return -torch.minimum(ratio * advantages, clipped * advantages)
+    log_ratio = _log_ratio(logprobs, inputs)
+    ratio = torch.exp(log_ratio.detach())
+    clipped = ratio.clamp(config["clip_low_threshold"], config["clip_high_threshold"])
+    is_clipped = clipped * advantages < ratio * advantages
+    # Where the clipped side is the minimum, r has no gradient; left in, an r that overflows would
+    # make it 0 * inf.
+    ratio = torch.exp(log_ratio.masked_fill(is_clipped, 0.0))
+    return -torch.where(is_clipped, clipped * advantages, ratio * advantages)
 
 
 def cispo(logprobs: Tensor, inputs: Inputs, config: Config) -> Tensor:
     """-stopgrad(clip(r, low, high)) * lp * A. Source: MiniMax-M1, arXiv:2506.13585."""
-    ratio = torch.exp(logprobs - inputs["logprobs"]).detach()
+    ratio = torch.exp(_log_ratio(logprobs, inputs)).detach()
     clipped = ratio.clamp(config["clip_low_threshold"], config["clip_high_threshold"])
     return -clipped * logprobs * inputs["advantages"]
 
@@ -114,7 +125,7 @@ def loss_config(name: str, config: Mapping[str, float | str] | None) -> dict[str
             )
         try:
             merged[key] = float(value)
-        except ValueError:
+        except (TypeError, ValueError):
             merged[key] = float("nan")
         if not torch.isfinite(torch.tensor(merged[key])):
             raise RequestError(f"loss_fn_config[{key!r}]: expected a finite number; got {value!r}.")

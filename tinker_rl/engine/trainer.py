@@ -82,7 +82,7 @@ class TrainerActor(Actor):
         self._sampler = sampler
         self._losses = losses
         self._architecture = architecture
-        self._cycles: ClockCycles[Enqueue] = ClockCycles()
+        self._cycles: ClockCycles[Enqueue] = ClockCycles(joined=_is_optim_step)
         self._work = anyio.Event()
         self._runs: dict[str, RunRecord] = {}
 
@@ -355,6 +355,11 @@ class TrainerActor(Actor):
         weights = await self._device.run(snapshot)
         await self._sampler.ask(OpenSampler(sampler_id, weights))
         return SamplerInfo(sampler_id=sampler_id, base_model=self._learner.base_model)
+
+
+def _is_optim_step(message: Enqueue) -> bool:
+    """It shares the clock cycle of the forward_backward before it."""
+    return isinstance(message.ticket.request, OptimStep)
 
 
 def _advance(steps: Steps) -> ForwardBackwardOutput | None:
