@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -22,11 +24,13 @@ from pathlib import Path
 
 import msgspec
 
-from tinker_rl.engine.paths import CheckpointPath, Kind, check_name, parse_path
+from tinker_rl.engine.paths import CheckpointPath, Kind, check_name, check_run_id, parse_path
 from tinker_rl.errors import CheckpointError
 from tinker_rl.types import Checkpoint, LoraConfig
 
 __all__ = ["Manifest", "RunRecord", "Store", "default_root", "write_file_atomically"]
+
+_log = logging.getLogger(__name__)
 
 _MIN_TTL_SECONDS = 1
 
@@ -122,6 +126,8 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._runs = root / "runs"
+        self._swapping = threading.Lock()
+        """Held while a checkpoint takes another's place, and while that is looked at."""
 
     # ----------------------------------------------------------------------------------- runs
 
@@ -136,22 +142,31 @@ class Store:
         """The record of a run.
 
         Raises:
-            CheckpointError: if there is none of that id.
+            CheckpointError: if there is none of that id, or its record cannot be read.
         """
-        file = self._runs / CheckpointPath(run_id, "weights", "x").run_id / "run.json"
-        if "/" in run_id or not file.is_file():
+        file = self._runs / check_run_id(run_id) / "run.json"
+        if not file.is_file():
             raise CheckpointError(
                 f"training run: expected one of this store ({self.root}); got {run_id!r}. "
                 "list_training_runs() shows them."
             )
-        return msgspec.json.decode(file.read_bytes(), type=RunRecord)
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=RunRecord)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise CheckpointError(
+                f"{file}: expected the record of a training run; got {error}. Delete the folder, "
+                "or mend the file."
+            ) from error
 
     def runs(self) -> list[RunRecord]:
-        """Every run, the last used first."""
-        records = [
-            msgspec.json.decode(file.read_bytes(), type=RunRecord)
-            for file in self._runs.glob("*/run.json")
-        ]
+        """Every run, the last used first; those whose record cannot be read are logged, and left
+        out."""
+        records: list[RunRecord] = []
+        for file in self._runs.glob("*/run.json"):
+            try:
+                records.append(self.run(file.parent.name))
+            except CheckpointError as error:
+                _log.warning("%s", error)
         return sorted(records, key=lambda record: record.last_request, reverse=True)
 
     # ---------------------------------------------------------------------------- checkpoints
@@ -174,7 +189,7 @@ class Store:
         check_name(path.name)
         expires = _expiry(ttl_seconds)
         final = self._folder(path)
-        if final.exists() and not overwrite:
+        if final.exists() and not overwrite and not self._has_expired(final):
             raise CheckpointError(
                 f"checkpoint {path}: expected a new name; got one that exists. Choose another, or "
                 "pass overwrite=True where the call has it."
@@ -201,18 +216,25 @@ class Store:
 
     def _swap(self, temporary: Path, final: Path) -> None:
         retired = final.with_name(f".old-{final.name}")
-        if final.exists():
+        with self._swapping:
+            if final.exists():
+                shutil.rmtree(retired, ignore_errors=True)
+                final.rename(retired)  # `_folder` brings it back if we die before the next line
+            temporary.rename(final)
+            _flush(final.parent)
             shutil.rmtree(retired, ignore_errors=True)
-            final.rename(retired)  # `_folder` brings it back if we die before the next line
-        temporary.rename(final)
-        _flush(final.parent)
-        shutil.rmtree(retired, ignore_errors=True)
 
     def _folder(self, path: CheckpointPath) -> Path:
+        """Where a checkpoint lies. Ends a swap that was broken off: by the old one if the new one
+        is not there, else by the new one."""
         folder = self._runs / path.run_id / path.kind / path.name
         retired = folder.with_name(f".old-{path.name}")
-        if retired.exists() and not folder.exists():
-            retired.rename(folder)
+        if retired.exists():
+            with self._swapping:
+                if folder.exists():
+                    shutil.rmtree(retired, ignore_errors=True)
+                elif retired.exists():
+                    retired.rename(folder)
         return folder
 
     def open(self, path: CheckpointPath) -> tuple[Path, Manifest]:
@@ -245,14 +267,24 @@ class Store:
                 f"checkpoint {path}: expected it in {self._runs}; got nothing there. "
                 "list_checkpoints() shows what there is."
             )
-        expires = self._meta(folder).expires_at
-        if expires is not None and expires <= _now():
-            raise CheckpointError(f"checkpoint {path}: it expired on {expires.isoformat()}.")
+        if self._has_expired(folder):
+            raise CheckpointError(
+                f"checkpoint {path}: expected one that has not expired; got one whose time to live "
+                "is over. Load another, and give the next one a longer ttl_seconds, or None."
+            )
         return folder
+
+    def _has_expired(self, folder: Path) -> bool:
+        expires = self._meta(folder).expires_at
+        return expires is not None and expires <= _now()
 
     def _manifest(self, path: CheckpointPath, folder: Path) -> Manifest:
         try:
-            return msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
+            manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
+            strange = [name for name in manifest.files if Path(name).name != name]
+            if strange:  # such a name would lead out of the folder
+                raise msgspec.ValidationError(f"a file called {strange[0]!r}")
+            return manifest
         except (OSError, msgspec.MsgspecError) as error:
             raise CheckpointError(
                 f"checkpoint {path}: foreign: expected a manifest.json of tinker_rl; got {error}. "
@@ -287,15 +319,20 @@ class Store:
         found: list[Checkpoint] = []
         for run in runs:
             for kind in kinds:
-                for folder in (self._runs / run / kind).glob("[!.]*"):
+                for folder in self._listed(self._runs / run / kind):
                     path = CheckpointPath(run, kind, folder.name)
                     try:
                         found.append(self._describe(path))
                     except CheckpointError:
-                        expires = self._meta(folder).expires_at
-                        if expires is not None and expires <= _now():
+                        if self._has_expired(folder):
                             shutil.rmtree(folder, ignore_errors=True)
         return sorted(found, key=lambda checkpoint: (checkpoint.time, checkpoint.tinker_path))
+
+    @staticmethod
+    def _listed(parent: Path) -> list[Path]:
+        """Folders of the checkpoints in `parent`, those of a broken-off swap among them."""
+        names = {entry.name.removeprefix(".old-") for entry in parent.glob("*")}
+        return [parent / name for name in sorted(names) if not name.startswith(".")]
 
     def delete(self, path: CheckpointPath) -> None:
         """Delete a checkpoint."""

@@ -10,7 +10,7 @@ import msgspec
 from tinker_rl.errors import CheckpointError
 from tinker_rl.types import CheckpointType
 
-__all__ = ["CheckpointPath", "Kind", "check_name", "parse_path"]
+__all__ = ["CheckpointPath", "Kind", "check_name", "check_run_id", "parse_path"]
 
 Kind: TypeAlias = Literal["weights", "sampler_weights"]
 
@@ -54,6 +54,20 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_run_id(run_id: str) -> str:
+    """`run_id`, if a training run may be called so.
+
+    Raises:
+        CheckpointError: otherwise.
+    """
+    if not _RUN.fullmatch(run_id):
+        raise CheckpointError(
+            f"run id: expected 1 to 192 letters, digits, ':', '_', '-' or '.', not beginning with "
+            f"'.', ':' or '-'; got {run_id!r}. list_training_runs() shows them."
+        )
+    return run_id
+
+
 def parse_path(path: str) -> CheckpointPath:
     """Take a `tinker://` path apart.
 
@@ -69,11 +83,8 @@ def parse_path(path: str) -> CheckpointPath:
             "or save_weights_for_sampler returned."
         )
     run_id, kind, name = parts
-    if not _RUN.fullmatch(run_id):
-        raise CheckpointError(
-            f"checkpoint path: expected a run id of letters, digits, ':', '_', '-' or '.'; got "
-            f"{run_id!r} in {path!r}."
-        )
     return CheckpointPath(
-        run_id, "weights" if kind == "weights" else "sampler_weights", check_name(name)
+        check_run_id(run_id),
+        "weights" if kind == "weights" else "sampler_weights",
+        check_name(name),
     )
