@@ -58,15 +58,27 @@ class CheckpointLog:
 
 
 async def load_newest(
-    service_client: ServiceClient, records: list[CheckpointRecord]
+    service_client: ServiceClient, records: list[CheckpointRecord], base_model: str
 ) -> tuple[TrainingClient, CheckpointRecord] | None:
-    """A model that goes on from the newest checkpoint that can be loaded; None if none can."""
+    """A model that goes on from the newest checkpoint that can be loaded; None without records.
+
+    Raises:
+        CheckpointError: if there are checkpoints and none can be loaded.
+    """
+    errors: list[CheckpointError] = []
     for record in reversed(records):
         if record.state_path is None:
             continue
         create = service_client.create_training_client_from_state_with_optimizer_async
         try:
-            return await (await create(record.state_path)), record
+            return await create(record.state_path, base_model), record
         except CheckpointError as error:
             logger.warning("Checkpoint %s cannot be loaded: %s", record.name, error)
+            errors.append(error)
+    if errors:
+        raise CheckpointError(
+            f"{CHECKPOINTS_FILE}: expected one of {len(errors)} checkpoints that can be loaded; "
+            f"got none. The newest: {errors[0]} Set TINKER_RL_HOME as it was, or start afresh with "
+            "behavior_if_log_dir_exists=delete."
+        )
     return None

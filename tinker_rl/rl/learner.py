@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import msgspec
@@ -49,8 +50,8 @@ class TrainStepOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 def split_evenly(items: Sequence[T], num_parts: int) -> list[Sequence[T]]:
     """Consecutive parts, no two of which differ in size by more than one; none is empty."""
     num_parts = min(num_parts, len(items))
-    bounds = [len(items) * part // num_parts for part in range(num_parts + 1)] if num_parts else []
-    return [items[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    bounds = [len(items) * part // num_parts for part in range(num_parts + 1)] if items else []
+    return [items[start:end] for start, end in pairwise(bounds)]
 
 
 async def train_step(
@@ -93,11 +94,14 @@ async def train_step(
     )
 
 
-_REDUCTIONS = {"sum": np.sum, "min": np.min, "max": np.max}
+_REDUCTIONS = {"": np.mean, "mean": np.mean, "sum": np.sum, "min": np.min, "max": np.max}
 
 
 def reduce_metrics(reported: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Metrics of several requests as one each: `name:sum` adds up, and so on; others average."""
+    """Metrics of several requests as one each, by the reduction that `name:reduction` asks for.
+
+    What can only be told apart, and not reduced, is left out (`clock_cycle:unique`).
+    """
     found: dict[str, list[float]] = defaultdict(list)
     for metrics in reported:
         for key, value in metrics.items():
@@ -105,5 +109,6 @@ def reduce_metrics(reported: Sequence[Mapping[str, float]]) -> dict[str, float]:
     reduced: dict[str, float] = {}
     for key, values in found.items():
         name, _, reduction = key.partition(":")
-        reduced[name] = float(_REDUCTIONS.get(reduction, np.mean)(values))
+        if reduction in _REDUCTIONS:
+            reduced[name] = float(_REDUCTIONS[reduction](values))
     return reduced

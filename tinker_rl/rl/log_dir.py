@@ -14,12 +14,27 @@ import chz
 import msgspec
 
 from tinker_rl.errors import ConfigError
+from tinker_rl.rl.checkpoints import CHECKPOINTS_FILE
 from tinker_rl.rl.config import LogdirBehavior
 from tinker_rl.rl.files import write_text
 
-__all__ = ["CONFIG_FILE", "check_log_dir", "config_differences", "dump_config", "prepare_log_dir"]
+__all__ = [
+    "CONFIG_FILE",
+    "METRICS_FILE",
+    "check_log_dir",
+    "config_differences",
+    "dump_config",
+    "prepare_log_dir",
+]
 
 CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+
+RESULT_FILES = (METRICS_FILE, CHECKPOINTS_FILE)
+"""What a run writes once it has something to lose."""
+
+OURS = frozenset({"log_path", "dataset_builder", "learning_rate"})
+"""Keys that tell a run's config from another program's file of that name."""
 
 MAY_DIFFER = frozenset(
     {
@@ -89,8 +104,8 @@ def check_log_dir(
 ) -> None:
     """Decide whether a run may use `log_dir`, and delete what is there if that was chosen.
 
-    A folder that is new, or holds a run of the same config, is fine with every behavior except
-    `raise`, which takes new ones only, and `delete`, which always starts afresh.
+    A folder without a run's results is fine with every behavior. One with a run of the same config
+    is too, except with `raise`, which takes new ones only, and `delete`, which starts afresh.
 
     Args:
         log_dir: The folder.
@@ -103,12 +118,10 @@ def check_log_dir(
     """
     if not log_dir.exists() or (log_dir.is_dir() and not any(log_dir.iterdir())):
         return
-    if not (log_dir / CONFIG_FILE).is_file():
-        raise ConfigError(
-            f"log_path: expected a folder that is new, empty or a run's; got {log_dir}, which has "
-            f"no {CONFIG_FILE}. Choose another folder; this one is left as it is."
-        )
-    differences = config_differences(_read_config(log_dir), config)
+    old = _read_config(log_dir)
+    if not any((log_dir / name).exists() for name in RESULT_FILES):
+        return
+    differences = config_differences(old, config)
     if behavior == "ask":
         behavior = _ask(log_dir, differences, ask) if differences else "resume"
     if behavior == "raise":
@@ -151,13 +164,17 @@ def _listed(differences: list[str]) -> str:
 
 
 def _read_config(log_dir: Path) -> Any:
+    """The config of the run in `log_dir`. Raises ConfigError if there is none."""
     try:
-        return json.loads((log_dir / CONFIG_FILE).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(
-            f"{log_dir / CONFIG_FILE}: expected the JSON object that a run wrote; got text that is "
-            f"none ({error}). Choose another log_path, or delete the folder."
-        ) from error
+        config = json.loads((log_dir / CONFIG_FILE).read_text(encoding="utf-8"))
+        if config.keys() >= OURS:
+            return config
+    except (OSError, ValueError, AttributeError):
+        pass
+    raise ConfigError(
+        f"log_path: expected a folder that is new, empty or a run's; got {log_dir}, which has no "
+        f"{CONFIG_FILE} of a run. Choose another; this one is left as it is."
+    )
 
 
 def prepare_log_dir(log_dir: Path, config: Mapping[str, Any]) -> None:

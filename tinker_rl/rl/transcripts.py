@@ -6,10 +6,11 @@ one JSON object each, for programs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 from tinker_rl.envs import Trajectory, Transition
 from tinker_rl.rl.advantages import group_advantages
@@ -46,7 +47,7 @@ def write_transcripts(
     folder = log_dir / TRANSCRIPTS_FOLDER
     folder.mkdir(exist_ok=True)
     path = folder / f"step_{step:06d}.txt"
-    lines = (json.dumps({"step": step, **record}, ensure_ascii=False) for record in records)
+    lines = (msgspec.json.encode({"step": step, **record}).decode() for record in records)
     write_text(path.with_suffix(".jsonl"), "".join(line + "\n" for line in lines))
     write_text(path, "".join(_page(step, record) for record in records))
 
@@ -122,6 +123,6 @@ def _page(step: int, record: dict[str, Any]) -> str:
             f"reward {turn['reward']:.3f}) ----",
             turn["action"],
         ]
-        details = {**turn["metrics"], **{k: v for k, v in turn["logs"].items()}}
+        details = {**turn["metrics"], **turn["logs"]}
         lines += [f"     {name}: {value}" for name, value in details.items()]
     return "\n".join(lines) + "\n\n"

@@ -1,0 +1,77 @@
+"""Reinforcement learning: rollouts, advantages, schedule, training."""
+
+from tinker_rl.rl.advantages import (
+    compute_advantages,
+    group_advantages,
+    remove_constant_reward_groups,
+)
+from tinker_rl.rl.checkpoints import CheckpointRecord
+from tinker_rl.rl.config import (
+    AsyncConfig,
+    Config,
+    LogdirBehavior,
+    SamplingClientEvaluator,
+    SamplingClientEvaluatorBuilder,
+    StreamMinibatchConfig,
+)
+from tinker_rl.rl.data import TrainingSequence, assemble_training_data, trajectory_to_data
+from tinker_rl.rl.episode import do_single_rollout
+from tinker_rl.rl.evaluator import RLTestSetEvaluator
+from tinker_rl.rl.learner import train_step
+from tinker_rl.rl.limits import RolloutLimits
+from tinker_rl.rl.metrics import (
+    compute_kl_sample_train,
+    compute_staleness_metrics,
+    compute_trajectory_metrics,
+)
+from tinker_rl.rl.outcomes import (
+    Completed,
+    DroppedGroup,
+    EnvFailure,
+    GroupOutcome,
+    InfraFailure,
+    Outcome,
+    RolledOutGroup,
+    Truncated,
+)
+from tinker_rl.rl.rollouts import do_group_rollout
+from tinker_rl.rl.train import RunSummary, main, train
+from tinker_rl.rl.window import Minibatch, Ticket, Window
+
+__all__ = [
+    "AsyncConfig",
+    "CheckpointRecord",
+    "Completed",
+    "Config",
+    "DroppedGroup",
+    "EnvFailure",
+    "GroupOutcome",
+    "InfraFailure",
+    "LogdirBehavior",
+    "Minibatch",
+    "Outcome",
+    "RLTestSetEvaluator",
+    "RolledOutGroup",
+    "RolloutLimits",
+    "RunSummary",
+    "SamplingClientEvaluator",
+    "SamplingClientEvaluatorBuilder",
+    "StreamMinibatchConfig",
+    "Ticket",
+    "TrainingSequence",
+    "Truncated",
+    "Window",
+    "assemble_training_data",
+    "compute_advantages",
+    "compute_kl_sample_train",
+    "compute_staleness_metrics",
+    "compute_trajectory_metrics",
+    "do_group_rollout",
+    "do_single_rollout",
+    "group_advantages",
+    "main",
+    "remove_constant_reward_groups",
+    "train",
+    "train_step",
+    "trajectory_to_data",
+]

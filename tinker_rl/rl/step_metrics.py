@@ -1,0 +1,51 @@
+"""The row of `metrics.jsonl` that a step leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tinker_rl.rl.learner import TrainStepOutput
+from tinker_rl.rl.metrics import (
+    compute_kl_sample_train,
+    compute_staleness_metrics,
+    compute_trajectory_metrics,
+    useful_token_fraction,
+)
+from tinker_rl.rl.outcomes import DroppedGroup, GroupOutcome, RolledOutGroup
+
+__all__ = ["batch_metrics"]
+
+
+def batch_metrics(
+    outcomes: Sequence[GroupOutcome | None], trained: TrainStepOutput | None, policy_version: int
+) -> dict[str, float]:
+    """What a batch tells, apart from time.
+
+    Args:
+        outcomes: Of its groups; None for a number without a group.
+        trained: What the learner said; None if there was nothing to train on.
+        policy_version: Version of the weights that it trained.
+    """
+    groups = [outcome for outcome in outcomes if isinstance(outcome, RolledOutGroup)]
+    dropped = [outcome for outcome in outcomes if isinstance(outcome, DroppedGroup)]
+    sequences = trained.sequences if trained else ()
+    num_sampled = sum(outcome.num_sampled_tokens for outcome in [*groups, *dropped])
+    num_trained = sum(sequence.num_action_tokens for sequence in sequences)
+    return {
+        **compute_trajectory_metrics([g.group for g in groups], [g.tags for g in groups]),
+        **_failure_metrics(dropped),
+        "rollout_errors/cleanups": sum(o.cleanup_error is not None for o in [*groups, *dropped]),
+        **(trained.metrics if trained else {}),
+        **compute_kl_sample_train(sequences, trained.learner_logprobs_D if trained else ()),
+        **compute_staleness_metrics(sequences, policy_version),
+        "sampling/tokens": num_sampled,
+        "useful_token_fraction": useful_token_fraction(num_trained, num_sampled),
+    }
+
+
+def _failure_metrics(dropped: Sequence[DroppedGroup]) -> dict[str, float]:
+    metrics: dict[str, float] = {"rollout_errors/groups_skipped": len(dropped)}
+    for outcome in dropped:
+        name = f"rollout_errors/{outcome.failure.error_type}"
+        metrics[name] = metrics.get(name, 0) + 1
+    return metrics

@@ -1,0 +1,230 @@
+"""Reinforcement learning: `train(config)` from a script, `await main(config)` from async code."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+from rich.console import Console
+
+from tinker_rl.envs import RLDataset
+from tinker_rl.rl.checkpoints import CheckpointLog, CheckpointRecord, load_newest
+from tinker_rl.rl.config import Config
+from tinker_rl.rl.files import JsonLines
+from tinker_rl.rl.interrupts import only_error, watch_signals
+from tinker_rl.rl.log_dir import METRICS_FILE, check_log_dir, dump_config, prepare_log_dir
+from tinker_rl.rl.problems import NumberedGroups
+from tinker_rl.rl.progress import RunProgress
+from tinker_rl.rl.run import Run
+
+if TYPE_CHECKING:
+    from tinker_rl.clients import ServiceClient, TrainingClient
+
+__all__ = ["RunSummary", "main", "train"]
+
+logger = logging.getLogger(__name__)
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run stands when `train` returns."""
+
+    log_path: str
+    num_steps_done: int
+    interrupted: bool
+    """Whether Ctrl-C, or a request to terminate, ended it early."""
+    first_evaluation: dict[str, Any]
+    """The first row of `metrics.jsonl` with held-out metrics, such as `test/env/all/correct`;
+    empty if there is none."""
+    last_evaluation: dict[str, Any]
+    """The last such row."""
+    checkpoint: CheckpointRecord | None
+    """The newest one."""
+
+
+def train(config: Config, service_client: ServiceClient | None = None) -> RunSummary:
+    """Run, or go on with, the run that `config` describes. See `main`."""
+    return anyio.run(main, config, service_client, backend="trio")
+
+
+async def main(config: Config, service_client: ServiceClient | None = None) -> RunSummary:
+    """Run, or go on with, the run that `config` describes.
+
+    A run that was interrupted or killed goes on from its newest checkpoint when `main` is called
+    with the same config: rows of `metrics.jsonl` after it are cut and made again, the same as they
+    were as far as the sampler is reproducible.
+
+    The first Ctrl-C (or SIGTERM) finishes the learner's present step, saves it and returns; the
+    second stops at once. Cancelled from outside, it saves nothing.
+
+    Args:
+        config: Options.
+        service_client: The engine to use; None opens one, and closes it in the end.
+    Raises:
+        ConfigError: if the options do not fit, or `log_path` holds another run.
+        CheckpointError: if the run has checkpoints, none of which can be loaded.
+        EnvError, CompleterError: if too many groups failed.
+    """
+    check_log_dir(config.log_dir, dump_config(config), config.behavior_if_log_dir_exists)
+    start = _Start(config, service_client)
+    try:
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(watch_signals, start.interrupt)
+            await start.go()
+            tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise only_error(group) from None
+    return start.summary()
+
+
+class _Start:
+    """One start of a run, until it ends, fails or is interrupted."""
+
+    def __init__(self, config: Config, service_client: ServiceClient | None) -> None:
+        self._config = config
+        self._service_client = service_client
+        self._console = Console()
+        self._rows = JsonLines(config.log_dir / METRICS_FILE)
+        self._checkpoints = CheckpointLog(config.log_dir)
+        self._work = anyio.CancelScope()
+        self._saving = anyio.CancelScope()
+        self._run: Run | None = None
+        self._num_interrupts = 0
+
+    def interrupt(self) -> None:
+        """Stop after the learner's present step; the second time, at once."""
+        self._num_interrupts += 1
+        self._work.cancel()
+        if self._num_interrupts == 1:
+            self._say("interrupted: finishing the step under way (Ctrl-C again to stop at once)")
+        else:
+            self._saving.cancel()
+            if self._run is not None:
+                self._run.stop_at_once()
+
+    async def go(self) -> None:
+        """Open an engine where none was given, and run."""
+        if self._service_client is not None:
+            return await self._go(self._service_client)
+        service = await _open_service(self._config)
+        try:
+            return await self._go(service)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(service.close)
+
+    async def _go(self, service: ServiceClient) -> None:
+        try:
+            with self._work:
+                await self._train(service)
+        except Exception:
+            await self._save_although_it_failed()
+            raise
+        if self._num_interrupts:
+            with self._saving:
+                await self._save()
+            self._say(f"stopped after step {self._num_steps_done()}; run the same command to go on")
+
+    async def _train(self, service: ServiceClient) -> None:
+        config = self._config
+        train_dataset, test_dataset = await config.dataset_builder()
+        groups = NumberedGroups(train_dataset, config.num_epochs)
+        num_steps = groups.num_batches
+        if config.max_steps is not None:
+            num_steps = min(num_steps, config.max_steps)
+        if self._is_complete(num_steps, test_dataset):
+            self._say(f"this run is complete: {num_steps} steps in {config.log_path}")
+            return
+        client, first_step = await self._training_client(service)
+        prepare_log_dir(config.log_dir, dump_config(config))
+        self._cut(first_step)
+        if first_step:
+            self._say(f"going on after step {first_step} of {num_steps}")
+        with RunProgress(num_steps, first_step, self._console) as progress:
+            self._run = Run(
+                config,
+                client,
+                groups,
+                test_dataset,
+                num_steps=num_steps,
+                first_step=first_step,
+                progress=progress,
+            )
+            await self._run.go()
+
+    def _is_complete(self, num_steps: int, test_dataset: RLDataset | None) -> bool:
+        """Whether nothing is left to do: the last checkpoint and evaluation are there."""
+        records = self._checkpoints.read()
+        if not records or records[-1].batch < num_steps:
+            return False
+        evaluates = test_dataset is not None or self._config.evaluator_builders
+        rows = self._rows.read() if self._config.eval_every and evaluates else []
+        is_evaluated = not rows or rows[-1]["step"] >= num_steps
+        return records[-1].batch > num_steps or (records[-1].final and is_evaluated)
+
+    async def _training_client(self, service: ServiceClient) -> tuple[TrainingClient, int]:
+        """The model, and the step to start at: from the newest checkpoint, or afresh."""
+        config = self._config
+        found = await load_newest(service, self._checkpoints.read(), config.model_name)
+        if found is not None:
+            client, record = found
+            return client, record.batch
+        metadata = {"recipe_name": config.recipe_name}
+        if config.load_checkpoint_path is not None:
+            load = service.create_training_client_from_state_async
+            return await load(config.load_checkpoint_path, user_metadata=metadata), 0
+        create = service.create_lora_training_client_async
+        model = await create(
+            config.model_name, config.lora_rank, seed=config.seed, user_metadata=metadata
+        )
+        return model, 0
+
+    def _cut(self, first_step: int) -> None:
+        """Forget what an earlier start wrote of the steps that are run again."""
+        self._checkpoints.cut(first_step)
+        written = self._rows.read()
+        kept = [row for row in written if row["step"] < first_step]
+        if len(kept) < len(written):
+            self._rows.replace(kept)
+
+    async def _save(self) -> None:
+        if self._run is not None:
+            await self._run.save()
+
+    async def _save_although_it_failed(self) -> None:
+        """Save committed steps; it is the run's own error that counts, not one of saving."""
+        try:
+            await self._save()
+        except Exception as error:
+            logger.warning("After the run failed, saving failed too: %s", error)
+
+    def _num_steps_done(self) -> int:
+        if self._run is not None:
+            return self._run.num_committed
+        return max((record.batch for record in self._checkpoints.read()), default=0)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def summary(self) -> RunSummary:
+        """How the run stands now."""
+        evaluations = [
+            row for row in self._rows.read() if any(key.startswith("test/") for key in row)
+        ]
+        records = self._checkpoints.read()
+        return RunSummary(
+            log_path=self._config.log_path,
+            num_steps_done=self._num_steps_done(),
+            interrupted=self._num_interrupts > 0,
+            first_evaluation=evaluations[0] if evaluations else {},
+            last_evaluation=evaluations[-1] if evaluations else {},
+            checkpoint=records[-1] if records else None,
+        )
+
+
+async def _open_service(config: Config) -> ServiceClient:
+    from tinker_rl.clients import ServiceClient  # heavy: it may start an engine
+
+    return await anyio.to_thread.run_sync(lambda: ServiceClient(base_url=config.base_url))
