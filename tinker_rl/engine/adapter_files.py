@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import errno
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,7 +53,7 @@ def write_adapter(
     folder: Path, weights: Mapping[str, Tensor], config: peft.LoraConfig, base_model: str
 ) -> None:
     """Write a folder that peft, transformers and vLLM load as it is."""
-    save_file({name: tensor.cpu() for name, tensor in weights.items()}, folder / _ADAPTER)
+    _save({name: tensor.cpu() for name, tensor in weights.items()}, folder / _ADAPTER)
     config = copy.copy(config)
     config.inference_mode = True
     config.base_model_name_or_path = base_model
@@ -90,7 +92,15 @@ def _without_adapter(name: str, adapter: Adapter) -> str:
 
 def write_optimizer(folder: Path, state: OptimizerState) -> None:
     """Write what `optimizer_state` gave."""
-    save_file(state or {"empty": torch.zeros(0)}, folder / _OPTIMIZER)
+    _save(state or {"empty": torch.zeros(0)}, folder / _OPTIMIZER)
+
+
+def _save(tensors: dict[str, Tensor], file: Path) -> None:
+    try:
+        save_file(tensors, file)
+    except SafetensorError as error:  # a full disk too: it tells the number in words only
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
 
 
 def load_checkpoint(
