@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tinker_rl.backend import Backend
+from tinker_rl.clients.refusals import refuse_project, refuse_token
 from tinker_rl.futures import APIFuture
 from tinker_rl.requests import (
     CopyWeights,
@@ -44,16 +45,25 @@ class RestClient:
     # ------------------------------------------------------------------------------------- runs
 
     def list_training_runs(
-        self, limit: int = 20, offset: int = 0, access_scope: Scope = "owned"
+        self,
+        limit: int = 20,
+        offset: int = 0,
+        access_scope: Scope = "owned",
+        project_id: str | None = None,
     ) -> APIFuture[TrainingRunsResponse]:
         """Runs, the last used first."""
+        refuse_project("list_training_runs", project_id)
         return self._backend.submit(ListTrainingRuns(limit=limit, offset=offset))
 
     async def list_training_runs_async(
-        self, limit: int = 20, offset: int = 0, access_scope: Scope = "owned"
+        self,
+        limit: int = 20,
+        offset: int = 0,
+        access_scope: Scope = "owned",
+        project_id: str | None = None,
     ) -> TrainingRunsResponse:
         """`list_training_runs`."""
-        return await self.list_training_runs(limit, offset, access_scope)
+        return await self.list_training_runs(limit, offset, access_scope, project_id)
 
     def get_training_run(
         self, training_run_id: str, access_scope: Scope = "owned"
@@ -152,10 +162,31 @@ class RestClient:
         """`unpublish_checkpoint_from_tinker_path`."""
         await self.unpublish_checkpoint_from_tinker_path(tinker_path)
 
-    def copy_weights(self, path: str, *, ttl_seconds: int | None = None) -> APIFuture[str]:
+    def copy_weights(
+        self,
+        path: str,
+        destination_project_id: str | None = None,
+        *,
+        ttl_seconds: int | None = None,
+        weights_access_token: str | None = None,
+    ) -> APIFuture[str]:
         """Copy a checkpoint into a run of its own; gives the new path."""
+        refuse_project("copy_weights", destination_project_id)
+        refuse_token("copy_weights", weights_access_token)
         return self._backend.submit(CopyWeights(path=path, ttl_seconds=ttl_seconds))
 
-    async def copy_weights_async(self, path: str, *, ttl_seconds: int | None = None) -> str:
+    async def copy_weights_async(
+        self,
+        path: str,
+        destination_project_id: str | None = None,
+        *,
+        ttl_seconds: int | None = None,
+        weights_access_token: str | None = None,
+    ) -> str:
         """`copy_weights`."""
-        return await self.copy_weights(path, ttl_seconds=ttl_seconds)
+        return await self.copy_weights(
+            path,
+            destination_project_id,
+            ttl_seconds=ttl_seconds,
+            weights_access_token=weights_access_token,
+        )

@@ -6,6 +6,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
 from tinker_rl.clients.factory import close_backend, open_backend
+from tinker_rl.clients.refusals import (
+    refuse_optimizer,
+    refuse_stability_info,
+    refuse_token,
+)
 from tinker_rl.clients.rest_client import RestClient
 from tinker_rl.clients.sampling_client import SamplingClient
 from tinker_rl.clients.training_client import TrainingClient
@@ -93,6 +98,7 @@ class ServiceClient:
         train_attn: bool = True,
         train_unembed: bool = True,
         user_metadata: dict[str, str] | None = None,
+        optimizer: object = None,
     ) -> TrainingClient:
         """A new model: a LoRA adapter on `base_model`, which is loaded if it is not yet.
 
@@ -100,9 +106,11 @@ class ServiceClient:
             base_model: A name of the lineup, a hub name, or a local folder.
             rank: Rank of the adapter; its product is scaled by 32 / rank.
             seed: Seed of the initial weights.
+            optimizer: None or the SDK's AdamW configuration.
         Raises:
             UnknownNameError: if the base model cannot be had here.
         """
+        refuse_optimizer("create_lora_training_client", optimizer)
         config = LoraConfig(
             rank=rank,
             seed=seed,
@@ -121,8 +129,10 @@ class ServiceClient:
         train_attn: bool = True,
         train_unembed: bool = True,
         user_metadata: dict[str, str] | None = None,
+        optimizer: object = None,
     ) -> TrainingClient:
         """`create_lora_training_client`; awaiting the client gives it again."""
+        refuse_optimizer("create_lora_training_client", optimizer)
         config = LoraConfig(
             rank=rank,
             seed=seed,
@@ -153,8 +163,12 @@ class ServiceClient:
         path: str,
         base_model: str | None = None,
         user_metadata: dict[str, str] | None = None,
+        weights_access_token: str | None = None,
+        optimizer: object = None,
     ) -> TrainingClient:
         """A new model with the weights of a checkpoint and a fresh optimiser."""
+        refuse_token("create_training_client_from_state", weights_access_token)
+        refuse_optimizer("create_training_client_from_state", optimizer)
         return self._from_state(path, base_model, user_metadata, optimizer=False).result()
 
     async def create_training_client_from_state_async(
@@ -162,8 +176,12 @@ class ServiceClient:
         path: str,
         base_model: str | None = None,
         user_metadata: dict[str, str] | None = None,
+        weights_access_token: str | None = None,
+        optimizer: object = None,
     ) -> TrainingClient:
         """`create_training_client_from_state`."""
+        refuse_token("create_training_client_from_state", weights_access_token)
+        refuse_optimizer("create_training_client_from_state", optimizer)
         return await self._from_state(path, base_model, user_metadata, optimizer=False)
 
     def create_training_client_from_state_with_optimizer(
@@ -171,8 +189,10 @@ class ServiceClient:
         path: str,
         base_model: str | None = None,
         user_metadata: dict[str, str] | None = None,
+        weights_access_token: str | None = None,
     ) -> TrainingClient:
         """A new model that goes on where a checkpoint was saved, bit for bit on one device."""
+        refuse_token("create_training_client_from_state_with_optimizer", weights_access_token)
         return self._from_state(path, base_model, user_metadata, optimizer=True).result()
 
     async def create_training_client_from_state_with_optimizer_async(
@@ -180,8 +200,10 @@ class ServiceClient:
         path: str,
         base_model: str | None = None,
         user_metadata: dict[str, str] | None = None,
+        weights_access_token: str | None = None,
     ) -> TrainingClient:
         """`create_training_client_from_state_with_optimizer`."""
+        refuse_token("create_training_client_from_state_with_optimizer", weights_access_token)
         return await self._from_state(path, base_model, user_metadata, optimizer=True)
 
     def _from_state(
@@ -207,8 +229,10 @@ class ServiceClient:
         model_path: str | None = None,
         base_model: str | None = None,
         retry_config: object = None,
+        record_stability_info: bool = False,
     ) -> SamplingClient:
         """A client that samples from a checkpoint (`tinker://...`) or from a base model."""
+        refuse_stability_info(record_stability_info)
         return self._sampler(model_path, base_model).result()
 
     async def create_sampling_client_async(
@@ -216,8 +240,10 @@ class ServiceClient:
         model_path: str | None = None,
         base_model: str | None = None,
         retry_config: object = None,
+        record_stability_info: bool = False,
     ) -> SamplingClient:
         """`create_sampling_client`; awaiting the client gives it again."""
+        refuse_stability_info(record_stability_info)
         return await self._sampler(model_path, base_model)
 
     def _sampler(self, model_path: str | None, base_model: str | None) -> APIFuture[SamplingClient]:
@@ -230,6 +256,13 @@ class ServiceClient:
         """A client that lists and manages runs and checkpoints."""
         return RestClient(self._backend)
 
-    def copy_weights(self, path: str, *, ttl_seconds: int | None = None) -> APIFuture[str]:
+    def copy_weights(
+        self,
+        path: str,
+        *,
+        ttl_seconds: int | None = None,
+        weights_access_token: str | None = None,
+    ) -> APIFuture[str]:
         """Copy a checkpoint into a run of its own; gives the new path."""
+        refuse_token("copy_weights", weights_access_token)
         return self._backend.submit(CopyWeights(path=path, ttl_seconds=ttl_seconds))

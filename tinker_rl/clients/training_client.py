@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from tinker_rl.backend import Backend
 from tinker_rl.clients.handle import ClientHandle
+from tinker_rl.clients.refusals import refuse_stability_info, refuse_token
 from tinker_rl.clients.sampling_client import SamplingClient
 from tinker_rl.errors import UnsupportedError
 from tinker_rl.futures import APIFuture
@@ -117,7 +118,11 @@ class TrainingClient(ClientHandle):
         )
 
     def forward_backward_custom(
-        self, data: Sequence[Datum], loss_fn: CustomLoss
+        self,
+        data: Sequence[Datum],
+        loss_fn: CustomLoss,
+        *,
+        loss_type_input: Literal["logprobs"] | None = None,
     ) -> APIFuture[ForwardBackwardOutput]:
         """`forward_backward` with a loss of the caller's own.
 
@@ -127,16 +132,25 @@ class TrainingClient(ClientHandle):
         Returns:
             A future; the metrics have `loss:sum` and those that `loss_fn` returned.
         """
+        if loss_type_input not in (None, "logprobs"):
+            raise UnsupportedError(
+                f"forward_backward_custom: expected loss_type_input 'logprobs'; got "
+                f"{loss_type_input!r}. Leave it out: the loss always receives logprobs."
+            )
         loss_id = self._backend.add_loss(loss_fn)
         future = self._forward_backward(data, "custom", {"loss_id": loss_id}, forward_only=False)
         future.future().add_done_callback(lambda _: self._backend.remove_loss(loss_id))
         return future
 
     async def forward_backward_custom_async(
-        self, data: Sequence[Datum], loss_fn: CustomLoss
+        self,
+        data: Sequence[Datum],
+        loss_fn: CustomLoss,
+        *,
+        loss_type_input: Literal["logprobs"] | None = None,
     ) -> APIFuture[ForwardBackwardOutput]:
         """`forward_backward_custom`, awaited twice."""
-        return self.forward_backward_custom(data, loss_fn)
+        return self.forward_backward_custom(data, loss_fn, loss_type_input=loss_type_input)
 
     def optim_step(
         self,
@@ -190,21 +204,31 @@ class TrainingClient(ClientHandle):
         """`save_state`, awaited twice."""
         return self.save_state(name, ttl_seconds, overwrite, user_metadata)
 
-    def load_state(self, path: str) -> APIFuture[LoadWeightsResponse]:
+    def load_state(
+        self, path: str, weights_access_token: str | None = None
+    ) -> APIFuture[LoadWeightsResponse]:
         """Take over the weights of a checkpoint; the optimiser starts afresh."""
+        refuse_token("load_state", weights_access_token)
         return self._load(path, optimizer=False)
 
-    async def load_state_async(self, path: str) -> APIFuture[LoadWeightsResponse]:
+    async def load_state_async(
+        self, path: str, weights_access_token: str | None = None
+    ) -> APIFuture[LoadWeightsResponse]:
         """`load_state`, awaited twice."""
-        return self.load_state(path)
+        return self.load_state(path, weights_access_token)
 
-    def load_state_with_optimizer(self, path: str) -> APIFuture[LoadWeightsResponse]:
+    def load_state_with_optimizer(
+        self, path: str, weights_access_token: str | None = None
+    ) -> APIFuture[LoadWeightsResponse]:
         """Take over weights, optimiser and unused gradients: training goes on as if unbroken."""
+        refuse_token("load_state_with_optimizer", weights_access_token)
         return self._load(path, optimizer=True)
 
-    async def load_state_with_optimizer_async(self, path: str) -> APIFuture[LoadWeightsResponse]:
+    async def load_state_with_optimizer_async(
+        self, path: str, weights_access_token: str | None = None
+    ) -> APIFuture[LoadWeightsResponse]:
         """`load_state_with_optimizer`, awaited twice."""
-        return self.load_state_with_optimizer(path)
+        return self.load_state_with_optimizer(path, weights_access_token)
 
     def _load(self, path: str, *, optimizer: bool) -> APIFuture[LoadWeightsResponse]:
         return self._backend.submit(
@@ -264,14 +288,14 @@ class TrainingClient(ClientHandle):
         """`save_weights_and_get_sampling_client`; awaiting the client gives it again."""
         if name is None:
             return await self._publish(name, record_stability_info, kind)
-        _refuse_stability_info(record_stability_info)
+        refuse_stability_info(record_stability_info)
         saved = await self.save_weights_for_sampler(name)
         return await self.create_sampling_client_async(saved.path)
 
     def _publish(
         self, name: str | None, record_stability_info: bool, kind: SamplingClientKind
     ) -> APIFuture[SamplingClient]:
-        _refuse_stability_info(record_stability_info)
+        refuse_stability_info(record_stability_info)
         if name is not None:
             path = self.save_weights_for_sampler(name).result().path
             request = self._backend.submit(CreateSampler(model_path=path))
@@ -289,7 +313,7 @@ class TrainingClient(ClientHandle):
         record_stability_info: bool = False,
     ) -> SamplingClient:
         """A client that samples from a saved checkpoint."""
-        _refuse_stability_info(record_stability_info)
+        refuse_stability_info(record_stability_info)
         request = self._backend.submit(CreateSampler(model_path=model_path))
         return request.map(self._sampling_client).result()
 
@@ -300,7 +324,7 @@ class TrainingClient(ClientHandle):
         record_stability_info: bool = False,
     ) -> SamplingClient:
         """`create_sampling_client`."""
-        _refuse_stability_info(record_stability_info)
+        refuse_stability_info(record_stability_info)
         request = self._backend.submit(CreateSampler(model_path=model_path))
         return await request.map(self._sampling_client)
 
@@ -320,11 +344,3 @@ class TrainingClient(ClientHandle):
 
         assert self._info.model_data.tokenizer_id is not None
         return get_tokenizer(self._info.model_data.tokenizer_id)
-
-
-def _refuse_stability_info(record_stability_info: bool) -> None:
-    if record_stability_info:
-        raise UnsupportedError(
-            "record_stability_info: it serves the loss 'stable_reinforce', which is not published "
-            "and so not supported here. Leave it False, and use 'ppo' or 'cispo'."
-        )
