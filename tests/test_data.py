@@ -53,7 +53,6 @@ def test_rows_are_read_as_they_were_written(path, rows, escaped, bom, tail):
             (b'{"left": "a"', "one JSON object"),
             (b"left", "one JSON object"),
             (b'{"left": "a"} {"left": "b"}', "one JSON object"),
-            (b"[" * 100_000, "one JSON object"),
             (b"{}", "required field `left`"),
             (b'{"left": 1}', "Expected `str`, got `int`"),
             (b'{"left": "a", "right": "b"}', "Expected `int`, got `str`"),
@@ -74,6 +73,13 @@ def test_a_malformed_line_is_named_with_its_number_and_what_came(path, rows, pla
     assert message.startswith(f"{path}, line {place + 1}: expected ")
     assert complaint in message
     assert len(message) < 500
+
+
+def test_a_line_that_is_nested_too_deeply_is_an_error_of_the_line(path):
+    path.write_bytes(b'{"extra": ' + b"[" * 100_000)
+    with pytest.raises(DataError, match="line 1: expected one JSON object") as caught:
+        read_jsonl(path, Pair)
+    assert len(str(caught.value)) < 500
 
 
 def test_the_error_of_a_row_says_what_a_row_is(path):

@@ -55,7 +55,9 @@ def test_each_observation_extends_the_last_by_the_action_and_what_was_said(
     renderer, encode, answers
 ):
     env = EnvFromMessageEnv(renderer, CountingEnv(len(answers)))
-    actions = [encode(answer) for answer in answers]
+    # Spelled letter by letter, as a policy may and a tokenizer would not.
+    actions = [[t for letter in answer for t in encode(letter, "")] for answer in answers]
+    actions = [action + encode("") for action in actions]
     observations, results = anyio.run(play, env, actions, backend="trio")
     assert [result.episode_done for result in results] == [False] * (len(answers) - 1) + [True]
     for before, action, after in zip(observations, actions, observations[1:], strict=False):
