@@ -6,7 +6,8 @@ serves whatever stores or sends them; arrays travel as dtype, shape and bytes, a
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+import operator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
@@ -87,8 +88,14 @@ class EncodedTextChunk(msgspec.Struct, frozen=True, tag="encoded_text"):
     """Token ids, in order."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.tokens, tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
-            msgspec.structs.force_setattr(self, "tokens", tuple(self.tokens))
+        try:
+            tokens = tuple(map(operator.index, self.tokens))  # numpy's integers become Python's
+        except TypeError as error:
+            raise ShapeError(
+                f"EncodedTextChunk.tokens: expected token ids; got {self.tokens!r:.80} ({error}). "
+                "Pass the integers that a tokenizer gives."
+            ) from error
+        msgspec.structs.force_setattr(self, "tokens", tokens)
 
     @property
     def length(self) -> int:
@@ -159,7 +166,8 @@ class TensorData(msgspec.Struct, frozen=True, eq=False):
                 "Pass a rectangular array of floats or integers."
             )
         if array.dtype != wanted:
-            array = array.astype(wanted)
+            with np.errstate(over="ignore"):  # too large for float32 is infinite, refused later
+                array = array.astype(wanted)
         if array.flags.writeable:
             # A view is locked, not the caller's own array.
             array = array.view()
@@ -241,6 +249,12 @@ class Datum(msgspec.Struct, frozen=True, eq=False):
 
     model_input: ModelInput
     loss_fn_inputs: dict[str, TensorData] = {}
+
+    if TYPE_CHECKING:  # what may be passed is wider than what is kept
+
+        def __init__(
+            self, model_input: ModelInput, loss_fn_inputs: Mapping[str, Any] = ...
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         coerced = {key: _tensor_data(key, value) for key, value in self.loss_fn_inputs.items()}

@@ -8,7 +8,8 @@ from typing import Protocol
 import msgspec
 from torch import Tensor
 
-from tinker_rl.errors import PromptTooLongError, RequestError, ShapeError
+from tinker_rl.engine.validation import check_tokens
+from tinker_rl.errors import PromptTooLongError, RequestError
 from tinker_rl.requests import Sample
 from tinker_rl.types import SampleResponse, SamplingParams
 
@@ -106,19 +107,13 @@ def check_sample(request: Sample, vocab_size: int, context: int) -> int:
     """Check a request's numbers against the model; returns the most tokens it may generate.
 
     Raises:
+        ShapeError: if the prompt is empty.
         PromptTooLongError: if the prompt leaves no room for an answer.
         RequestError: if another value is out of range.
     """
     params = request.sampling_params
     length = request.prompt.length
-    if length == 0:
-        raise ShapeError("sample: expected a prompt of at least one token; got an empty one.")
-    for token in request.prompt.to_ints():
-        if not 0 <= token < vocab_size:
-            raise RequestError(
-                f"sample: expected prompt token ids from 0 to {vocab_size - 1}; got {token}. Use "
-                "the tokenizer of the base model."
-            )
+    check_tokens("sample: prompt", request.prompt.to_ints(), vocab_size)
     if request.num_samples < 1:
         raise RequestError(f"sample: expected num_samples of 1 or more; got {request.num_samples}.")
     _check_params(params)
