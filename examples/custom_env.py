@@ -1,4 +1,7 @@
-"""An environment of your own: how often does a letter occur in a word?"""
+"""An environment of your own: how often does a letter occur in a word?
+
+python examples/custom_env.py
+"""
 
 from functools import partial
 
@@ -12,6 +15,7 @@ from tinker_rl.envs import (
     extract_boxed,
     load_renderer,
 )
+from tinker_rl.rl import Config, train
 
 WORDS = ("banana", "strawberry", "mississippi", "committee", "bookkeeper", "parallel", "tattoo")
 
@@ -59,3 +63,21 @@ class LetterDatasetBuilder(RLDatasetBuilder):
             name="letters",
         )
         return train, None
+
+
+if __name__ == "__main__":
+    train(
+        Config(
+            model_name="tiny",
+            dataset_builder=LetterDatasetBuilder(
+                batch_size=16,
+                group_size=16,
+                model_name_for_tokenizer="tiny",
+                renderer_name="qwen3_instruct",
+            ),
+            learning_rate=1e-3,
+            max_tokens=16,
+            max_steps=15,
+            log_path="runs/custom_env",
+        )
+    )

@@ -122,6 +122,7 @@ def main(config: Config) -> None:
             before = len(prompt_tokens) - 1  # positions that predict the prompt itself
             for sequence, advantage in zip(sequences, advantages, strict=True):
                 tokens = prompt_tokens + sequence.tokens
+                assert sequence.logprobs_np is not None
                 count = len(sequence.tokens)
                 data.append(
                     Datum(

@@ -25,6 +25,7 @@ from tinker_rl.lineup import renderer_name
 from tinker_rl.recipes.command import run_command
 from tinker_rl.renderers import Message, TrainOnWhat, get_renderer
 from tinker_rl.supervised.data import conversation_to_datum
+from tinker_rl.types import LossFnOutput
 
 
 @chz.chz
@@ -80,7 +81,7 @@ def conversations_of(config: Config) -> list[list[Message]]:
     return [conversation(format_question(p.question), f"\\boxed{{{p.answer}}}") for p in problems]
 
 
-def loss_per_token(outputs: list[dict], data: list[Datum]) -> float:
+def loss_per_token(outputs: list[LossFnOutput], data: list[Datum]) -> float:
     """Mean negative logprob of the tokens that train, in nats."""
     logprobs = np.concatenate([output["logprobs"].to_numpy() for output in outputs])
     weights = np.concatenate([datum.loss_fn_inputs["weights"].to_numpy() for datum in data])

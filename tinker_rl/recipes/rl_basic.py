@@ -1,0 +1,208 @@
+r"""Reinforcement learning on problems with a checkable answer: the place to start.
+
+    python -m tinker_rl.recipes.rl_basic
+    python -m tinker_rl.recipes.rl_basic dataset=gsm8k data_path=../shared/data/gsm8k max_steps=3
+    python -m tinker_rl.recipes.rl_basic model_name=meta-llama/Llama-3.1-8B dataset=gsm8k
+
+Stopped by Ctrl-C or killed, the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import chz
+import msgspec
+from rich.console import Console
+
+from tinker_rl.envs import get_dataset_builder
+from tinker_rl.lineup import model_path, renderer_name
+from tinker_rl.recipes.command import run_command
+from tinker_rl.rl import Config as TrainConfig
+from tinker_rl.rl import LogdirBehavior, RunSummary
+from tinker_rl.rl import main as train
+
+LARGE_GPU_GB = 40
+"""Memory from which a GPU holds Llama-3.1-8B in bfloat16 with room to train and sample."""
+
+
+@chz.chz
+class Config:
+    """Options of the command line, each as `name=value`; defaults fit model and dataset."""
+
+    model_name: str | None = chz.field(default=None, doc="Base model: lineup, hub name or folder.")
+    dataset: str | None = chz.field(default=None, doc="arithmetic or gsm8k.")
+    data_path: str | None = chz.field(default=None, doc="Folder or file of gsm8k.")
+    renderer_name: str | None = chz.field(default=None, doc="Chat format.")
+    batch_size: int | None = chz.field(default=None, doc="Problems a step.")
+    group_size: int | None = chz.field(default=None, doc="Answers to each problem.")
+    learning_rate: float | None = chz.field(default=None, doc="Of Adam.")
+    lora_rank: int = chz.field(default=32, doc="Rank of the adapter.")
+    max_tokens: int | None = chz.field(default=None, doc="Longest answer, in tokens.")
+    max_steps: int | None = chz.field(default=None, doc="Optimiser steps.")
+    loss_fn: str = chz.field(default="importance_sampling", doc="The learner's loss.")
+    n_test: int = chz.field(default=200, doc="Held-out problems; 0: no evaluation.")
+    eval_every: int = chz.field(default=20, doc="Steps between evaluations.")
+    save_every: int = chz.field(default=20, doc="Steps between checkpoints.")
+    seed: int = chz.field(default=0, doc="Of the problems, the adapter and the sampler.")
+    log_path: str | None = chz.field(default=None, doc="Folder of the run; runs/rl_basic/...")
+    behavior_if_log_dir_exists: LogdirBehavior = chz.field(
+        default="ask", doc="When log_path holds a run of other options: resume|delete|ask|raise."
+    )
+
+
+class Defaults(msgspec.Struct, frozen=True):
+    """What suits a task on a machine."""
+
+    batch_size: int
+    group_size: int
+    learning_rate: float
+    max_tokens: int
+    max_steps: int | None
+
+
+LARGE = Defaults(128, 16, 4e-5, 256, None)
+"""For models of a few billion parameters, as in Tinker's own recipe."""
+TINY = {
+    "arithmetic": Defaults(32, 16, 1e-3, 16, 40),
+    "gsm8k": Defaults(16, 8, 1e-3, 128, 20),
+}
+"""For the shipped model, on a laptop."""
+
+
+def choose(config: Config) -> tuple[str, str, str]:
+    """(model, dataset, why) for what the command line leaves open."""
+    if config.model_name is not None:
+        dataset = config.dataset or ("arithmetic" if config.model_name == "tiny" else "gsm8k")
+        return config.model_name, dataset, "as asked"
+    gpu, memory_gb = _gpu()
+    if memory_gb >= LARGE_GPU_GB:
+        why = f"this machine has a large GPU ({gpu}, {memory_gb:.0f} GB)"
+        return "meta-llama/Llama-3.1-8B", config.dataset or "gsm8k", why
+    found = f"its GPU ({gpu}) has only {memory_gb:.0f} GB" if gpu else "this machine has no GPU"
+    return "tiny", config.dataset or "arithmetic", f"{found}, so the shipped model is used"
+
+
+def _gpu() -> tuple[str, float]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "", 0.0
+    properties: Any = torch.cuda.get_device_properties(0)
+    return properties.name, properties.total_memory / 1e9
+
+
+def train_config(config: Config, model: str, dataset: str, console: Console) -> TrainConfig:
+    """The options of `rl.train` that the recipe's options stand for."""
+    defaults = TINY.get(dataset, LARGE) if model == "tiny" else LARGE
+    model_path(model)  # an unknown model is an error now, not after the data is loaded
+    renderer = config.renderer_name or renderer_name(model)
+    slug = f"{Path(model).name}_{dataset}_seed{config.seed}"
+    max_steps = defaults.max_steps if config.max_steps is None else config.max_steps
+    settings: dict[str, Any] = {"data_path": config.data_path, "n_test": config.n_test}
+    if dataset == "arithmetic" and max_steps is not None:
+        settings["n_batches"] = max(1, max_steps)
+    if dataset == "gsm8k":
+        settings["log"] = console.print
+    return TrainConfig(
+        recipe_name="rl_basic",
+        model_name=model,
+        renderer_name=renderer,
+        dataset_builder=get_dataset_builder(
+            dataset,
+            batch_size=_or(config.batch_size, defaults.batch_size),
+            group_size=_or(config.group_size, defaults.group_size),
+            model_name_for_tokenizer=model,
+            renderer_name=renderer,
+            seed=config.seed,
+            **settings,
+        ),
+        learning_rate=_or(config.learning_rate, defaults.learning_rate),
+        lora_rank=config.lora_rank,
+        max_tokens=_or(config.max_tokens, defaults.max_tokens),
+        max_steps=max_steps,
+        loss_fn=config.loss_fn,
+        eval_every=config.eval_every if config.n_test else 0,
+        save_every=config.save_every,
+        seed=config.seed,
+        log_path=config.log_path or f"runs/rl_basic/{slug}",
+        behavior_if_log_dir_exists=config.behavior_if_log_dir_exists,
+    )
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What `summary.json` holds."""
+
+    model_name: str
+    dataset: str
+    steps: int
+    interrupted: bool
+    seconds: float
+    """Of this start of the run."""
+    accuracy_before: float | None
+    """Share of held-out problems answered right at temperature 1, before training."""
+    accuracy_after: float | None
+    state_path: str | None
+    sampler_path: str | None
+
+
+def summarise(run: RunSummary, model: str, dataset: str, seconds: float) -> Summary:
+    """The figures of a run that ended."""
+    checkpoint = run.checkpoint
+    return Summary(
+        model_name=model,
+        dataset=dataset,
+        steps=run.num_steps_done,
+        interrupted=run.interrupted,
+        seconds=seconds,
+        accuracy_before=run.first_evaluation.get("test/env/all/correct"),
+        accuracy_after=run.last_evaluation.get("test/env/all/correct"),
+        state_path=checkpoint.state_path if checkpoint else None,
+        sampler_path=checkpoint.sampler_path if checkpoint else None,
+    )
+
+
+def tell(summary: Summary, log_path: str, console: Console) -> None:
+    """Say how the run ended and what to do with it."""
+    console.print()
+    if summary.accuracy_before is not None and summary.accuracy_after is not None:
+        console.print(
+            f"held-out accuracy: [bold]{summary.accuracy_before:.3f}[/] before, "
+            f"[bold]{summary.accuracy_after:.3f}[/] after {summary.steps} steps"
+        )
+    console.print(f"the run lies in   {log_path}")
+    if summary.sampler_path is not None:
+        console.print("sample from it:")
+        console.print(
+            "    from tinker_rl import ServiceClient\n"
+            "    client = ServiceClient().create_sampling_client(\n"
+            f'        model_path="{summary.sampler_path}")'
+        )
+    console.print(
+        "a bigger model:\n"
+        "    python -m tinker_rl.recipes.rl_basic model_name=Qwen/Qwen3-4B-Instruct-2507 "
+        "dataset=gsm8k"
+    )
+
+
+async def main(config: Config) -> None:
+    """Run the recipe."""
+    console = Console(highlight=False, soft_wrap=True)
+    model, dataset, why = choose(config)
+    console.print(f"model [bold]{model}[/] on [bold]{dataset}[/]: {why}")
+    options = train_config(config, model, dataset, console)
+    started = time.perf_counter()
+    run = await train(options)
+    summary = summarise(run, model, dataset, time.perf_counter() - started)
+    (options.log_dir / "summary.json").write_bytes(msgspec.json.encode(summary))
+    tell(summary, options.log_path, console)
+
+
+if __name__ == "__main__":
+    run_command(main, Config)
