@@ -23,6 +23,8 @@ class Grant:
     job: SampleJob
     first: int
     count: int
+    since: int = 0
+    """Decoding step at which the job was queued."""
 
 
 class AdmissionQueue:
@@ -49,9 +51,9 @@ class AdmissionQueue:
         """Queue a job at decoding step `step`."""
         self._waiting[job.job_id] = _Waiting(job, step)
 
-    def put_back(self, grant: Grant, used: int, step: int) -> None:
-        """Return the samples of a grant after the first `used`; they wait on."""
-        waiting = self._waiting.setdefault(grant.job.job_id, _Waiting(grant.job, step))
+    def put_back(self, grant: Grant, used: int) -> None:
+        """Return the samples of a grant after the first `used`; they wait on, no younger."""
+        waiting = self._waiting.setdefault(grant.job.job_id, _Waiting(grant.job, grant.since))
         waiting.next_sample = grant.first + used
 
     def remove(self, job_id: int) -> None:
@@ -76,7 +78,7 @@ class AdmissionQueue:
             if free_rows == 0:
                 break
             count = min(free_rows, waiting.job.num_samples - waiting.next_sample)
-            grants.append(Grant(waiting.job, waiting.next_sample, count))
+            grants.append(Grant(waiting.job, waiting.next_sample, count, waiting.since))
             waiting.next_sample += count
             free_rows -= count
             if waiting.next_sample == waiting.job.num_samples:

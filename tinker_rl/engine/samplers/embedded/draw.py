@@ -31,7 +31,8 @@ def log_distribution(
     logits_RV = logits_RV.float()
     if not bool((temperature_R == 1).all()):
         divisor_R = torch.where(temperature_R > 0, temperature_R, torch.ones_like(temperature_R))
-        logits_RV = logits_RV / divisor_R[:, None]
+        # The largest becomes 0, so that no temperature, however low, makes it infinite.
+        logits_RV = (logits_RV - logits_RV.amax(dim=1, keepdim=True)) / divisor_R[:, None]
     logprobs_RV = torch.log_softmax(logits_RV, dim=1)
     if bool((top_k_R < 0).all()) and bool((top_p_R >= 1).all()):
         return logprobs_RV

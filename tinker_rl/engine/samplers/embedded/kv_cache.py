@@ -82,13 +82,11 @@ class SlotCache:
                 else:
                     layers.append(grown)
 
-    def grow(self, length: int) -> None:
-        """Have room for `length` tokens in the slots there are."""
+    def grow(self, length: int, limit: int) -> None:
+        """Have room for `length` tokens in the slots there are; `limit` is the most they need."""
         slots, old = self.shape
-        if length <= old:
-            return
-        # Half as much again: growing copies everything.
-        length = max(length, old + old // 2)
+        # Half as much again, since growing copies everything.
+        length = max(length, min(limit, old + old // 2))
         length = -(-length // _PAGE) * _PAGE
         for layers in (self.keys, self.values):
             for index, layer in enumerate(layers):

@@ -20,6 +20,9 @@ __all__ = ["FinishedRow", "Row", "Rows"]
 
 Decode = Callable[[list[int]], str]
 
+_SLOTS = 16
+"""Slots are added by so many: adding copies everything."""
+
 
 @dataclass(eq=False)
 class Row:
@@ -75,8 +78,11 @@ class Rows:
 
     @property
     def longest(self) -> int:
-        """Tokens, prompt and answer, that the longest row may come to."""
-        return max((len(row.job.prompt) + row.job.max_tokens for row in self.rows), default=0)
+        """Tokens that every slot has, or may have to grow to, for the rows in use."""
+        if not self.rows:
+            return 0
+        wanted = max(len(row.job.prompt) + row.job.max_tokens for row in self.rows)
+        return max(wanted, self._cache.shape[1])
 
     # -------------------------------------------------------------------------------- admission
 
@@ -87,7 +93,12 @@ class Rows:
         stops = max(len(row.job.stop.token_ids) for row, _ in entries)
         self._widen(limit, stops)
         longest = max(len(row.job.prompt) for row, _ in entries)
-        self._cache.reserve(entries[0][1].keys, self._capacity, longest + 1)
+        if not self.rows:
+            self._cache = (
+                SlotCache()
+            )  # slots grow and never shrink: begin afresh while none is used
+        slots = min(self._capacity, -(-(first + count) // _SLOTS) * _SLOTS)
+        self._cache.reserve(entries[0][1].keys, slots, longest + 1)
         logits: list[Tensor] = []
         start = 0
         while (
@@ -137,7 +148,8 @@ class Rows:
         n = len(self.rows)
         position_R = self._position[:n]
         length = int(position_R.max()) + 1
-        self._cache.grow(length)
+        if length > self._cache.shape[1]:
+            self._cache.grow(length, self.longest)
         self._cache.aim(n, position_R, length)
         seen_RL = torch.arange(length, device=position_R.device)[None] <= position_R[:, None]
         mask = torch.zeros(n, 1, 1, length, dtype=self._replica.dtype, device=position_R.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import torch
@@ -187,19 +187,24 @@ class EmbeddedSampler:
         return version.rows.admit(entries)
 
     def _fit(self, version: _Version, grants: list[Grant]) -> list[Grant]:
-        """Those grants whose rows fit the bound on memory; the others go back to wait."""
+        """Those grants whose rows fit the bound on memory; the others go back to wait.
+
+        None overtakes one that does not fit: it would take the room that this one waits for.
+        """
         rows, longest = len(version.rows), version.rows.longest
         fitting: list[Grant] = []
+        full = False
         for grant in grants:
             length = max(longest, len(grant.job.prompt) + grant.job.max_tokens)
-            count = max(0, min(grant.count, self._max_cached // length - rows))
+            count = 0 if full else max(0, min(grant.count, self._max_cached // length - rows))
             if count == 0 and rows == 0:
                 count = 1  # alone, a row always fits
             if count:
-                fitting.append(Grant(grant.job, grant.first, count))
+                fitting.append(replace(grant, count=count))
                 rows, longest = rows + count, length
             if count < grant.count:
-                version.waiting.put_back(grant, count, self._steps)
+                full = True
+                version.waiting.put_back(grant, count)
         return fitting
 
     def _read(self, grants: list[Grant]) -> None:
