@@ -1,6 +1,6 @@
 """The Tinker fine-tuning system on your own hardware."""
 
-from tinker_rl import openmp as _openmp  # noqa: F401, I001 - before anything imports torch
+import tinker_rl.openmp  # noqa: F401 - first of all: torch must not be imported before it
 from tinker_rl.clients import RestClient, SamplingClient, ServiceClient, TrainingClient
 from tinker_rl.futures import APIFuture
 from tinker_rl.types import (
