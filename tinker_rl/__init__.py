@@ -1,6 +1,7 @@
 """The Tinker fine-tuning system on your own hardware."""
 
-import tinker_rl.openmp  # noqa: F401 - first of all: torch must not be imported before it
+# First of all, since torch must not be imported before it.
+import tinker_rl.openmp  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from tinker_rl.clients import RestClient, SamplingClient, ServiceClient, TrainingClient
 from tinker_rl.futures import APIFuture
 from tinker_rl.types import (
