@@ -17,7 +17,7 @@ from tinker_rl.rl.config import (
 from tinker_rl.rl.data import TrainingSequence, assemble_training_data, trajectory_to_data
 from tinker_rl.rl.episode import do_single_rollout
 from tinker_rl.rl.evaluator import RLTestSetEvaluator
-from tinker_rl.rl.learner import train_step
+from tinker_rl.rl.learner import LossConfig, train_step
 from tinker_rl.rl.limits import RolloutLimits
 from tinker_rl.rl.metrics import (
     compute_kl_sample_train,
@@ -48,6 +48,7 @@ __all__ = [
     "GroupOutcome",
     "InfraFailure",
     "LogdirBehavior",
+    "LossConfig",
     "Minibatch",
     "Outcome",
     "RLTestSetEvaluator",

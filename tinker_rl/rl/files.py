@@ -18,13 +18,14 @@ _encoder = msgspec.json.Encoder()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file, or nothing: never a part of it.
+    """Write a whole file, or nothing: never a part of it. Its folder is made if it is not there.
 
     Raises:
         DataError: if the disk is full or the folder cannot be written to.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()

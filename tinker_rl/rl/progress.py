@@ -46,7 +46,7 @@ class RunProgress:
         self._num_steps = num_steps
         self._first_step = first_step
         self._console = console
-        self._started_at = time.monotonic()
+        self._began_at = time.monotonic()
         self._live: Progress | None = None
         if console.is_terminal:
             self._live = Progress(
@@ -88,6 +88,10 @@ class RunProgress:
                 self._now, description=what, completed=num_done, total=num_all, facts=facts
             )
 
+    def begin(self) -> None:
+        """The first step begins now; the time to go is judged from here."""
+        self._began_at = time.monotonic()
+
     def step_done(self, step: int, metrics: Mapping[str, Any]) -> None:
         """A step was committed."""
         num_done = step + 1
@@ -114,5 +118,5 @@ class RunProgress:
                 self.say(f"after {step} steps, {name}: {headline(metrics, prefix)}")
 
     def _seconds_left(self, num_done: int) -> float:
-        elapsed = time.monotonic() - self._started_at
+        elapsed = time.monotonic() - self._began_at
         return elapsed / max(1, num_done - self._first_step) * (self._num_steps - num_done)

@@ -96,6 +96,7 @@ class Run:
             self._groups.groups_per_batch, 0, self._num_steps, first_batch=self.num_committed
         )
         self._step_began_at = time.monotonic()
+        self._progress.begin()
         await run_pipeline(
             schedule,
             self._roll_out,

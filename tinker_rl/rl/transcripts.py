@@ -44,9 +44,7 @@ def write_transcripts(
         groups: Each with its number.
     """
     records = [record for number, group in groups for record in _records(number, group, tokenizer)]
-    folder = log_dir / TRANSCRIPTS_FOLDER
-    folder.mkdir(exist_ok=True)
-    path = folder / f"step_{step:06d}.txt"
+    path = log_dir / TRANSCRIPTS_FOLDER / f"step_{step:06d}.txt"
     lines = (msgspec.json.encode({"step": step, **record}).decode() for record in records)
     write_text(path.with_suffix(".jsonl"), "".join(line + "\n" for line in lines))
     write_text(path, "".join(_page(step, record) for record in records))

@@ -1,0 +1,26 @@
+"""The code of docs/rl.md runs as it stands there."""
+
+import re
+from pathlib import Path
+
+import anyio
+
+TEXT = (Path(__file__).parents[2] / "docs" / "rl.md").read_text(encoding="utf-8")
+FIRST, PIECES = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def test_the_first_example_trains(tmp_path, monkeypatch, capsys):
+    small = FIRST.replace("batch_size=32", "batch_size=2, n_test=2").replace("=30", "=1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    exec(compile(small, "docs/rl.md", "exec"), {})
+    assert (tmp_path / "tinker-runs" / "arithmetic" / "metrics.jsonl").exists()
+    before, after = (float(line) for line in capsys.readouterr().out.splitlines()[-2:])
+    assert 0 <= before <= 1
+    assert 0 <= after <= 1
+
+
+def test_the_pieces_fit_together():
+    names = {}
+    exec(compile(PIECES, "docs/rl.md", "exec"), names)
+    (sequence,) = anyio.run(names["episode"])
+    assert sequence.num_action_tokens == 1
