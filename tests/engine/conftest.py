@@ -23,6 +23,8 @@ from tinker_rl.tokenizers import get_tokenizer
 settings.register_profile("engine", parent=settings.default, deadline=None)
 settings.load_profile("engine")
 
+torch.set_num_threads(1)  # the models are small: more threads only wait for each other
+
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
