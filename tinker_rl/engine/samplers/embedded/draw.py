@@ -16,7 +16,7 @@ def uniforms(seed: int, sample: int, count: int) -> npt.NDArray[np.float64]:
     They depend on nothing but the seed and the sample's index: not on the batch it runs in.
     Source: counter-based generators, Salmon et al. 2011 (Philox).
     """
-    key = [seed % 2**64, sample]
+    key = np.array([seed % 2**64, sample], np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).random(count)
 
 
