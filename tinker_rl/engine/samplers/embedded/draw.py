@@ -42,8 +42,9 @@ def log_distribution(
     limit_R = torch.where(top_k_R < 0, torch.full_like(top_k_R, vocab), top_k_R)
     kept_RV = rank_V[None] < limit_R[:, None]
     top_RV = torch.where(kept_RV, ordered_RV, -torch.inf).softmax(dim=1)
-    # A token stays while those before it have not yet reached top_p: the first always stays.
-    kept_RV &= (top_RV.cumsum(dim=1) - top_RV) < top_p_R[:, None]
+    # A token stays while those before it have not yet reached top_p: the first always stays. With
+    # top_p 1 all do, though their sum may round to 1 before the last.
+    kept_RV &= ((top_RV.cumsum(dim=1) - top_RV) < top_p_R[:, None]) | (top_p_R >= 1)[:, None]
     kept_RV[:, 0] = True
     ordered_RV = torch.log_softmax(torch.where(kept_RV, ordered_RV, -torch.inf), dim=1)
     return torch.empty_like(ordered_RV).scatter_(1, order_RV, ordered_RV)
