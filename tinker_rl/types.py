@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "MASKED_LOGPROB",
     "AdamParams",
     "Checkpoint",
     "CheckpointType",

@@ -65,9 +65,7 @@ def tensors(batch):
 def test_values_and_gradients_equal_the_formula(name, batch, drawn, beta, default):
     options = dict(zip(("clip_low_threshold", "clip_high_threshold"), drawn, strict=True))
     options["beta"] = beta
-    config = loss_config(
-        name, None if default else {k: options[k] for k in LOSSES[name].defaults}
-    )
+    config = loss_config(name, None if default else {k: options[k] for k in LOSSES[name].defaults})
     pairs = [pair for datum in batch for pair in datum]
     for lp, values in pairs:  # at a threshold the gradient jumps, and rounding decides
         ratio = math.exp(lp - values["logprobs"])

@@ -23,7 +23,7 @@ from tinker_rl.engine.batching import plan_microbatches
 from tinker_rl.engine.losses import get_loss, loss_config
 from tinker_rl.engine.scoring import LanguageModel, token_logprobs
 from tinker_rl.engine.validation import check_data
-from tinker_rl.errors import RequestError
+from tinker_rl.errors import RequestError, UnsupportedError
 from tinker_rl.losses import CustomLoss
 from tinker_rl.types import (
     AdamParams,
@@ -71,11 +71,21 @@ class Learner:
     """All adapters over one frozen base model. Gradients are exact sums, never averaged."""
 
     def __init__(self, model: PreTrainedModel, base_model: str, context: int) -> None:
+        """
+        Raises:
+            UnsupportedError: if the model's logits are not of the plain kind.
+        """
         self.base_model = base_model
         self.context = context
         self.device = model.device
         self.token_budget = 16384 if self.device.type == "cuda" else 4096
         self._language_model = LanguageModel(model)
+        reason = self._language_model.check_supported()
+        if reason:
+            raise UnsupportedError(
+                f"base_model {base_model!r}: expected logits that are the unembedding of the "
+                f"hidden states; got {type(model).__name__}: {reason}. Use another model."
+            )
         self._model: PreTrainedModel | peft.PeftModel = model
         self._layers = lora.LinearLayers.of(model)
         self._adapters: dict[str, Adapter] = {}

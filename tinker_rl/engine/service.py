@@ -173,8 +173,9 @@ class ServiceActor(Actor):
         try:
             replica = await self._device.run(Replica, model)
         except UnsupportedError as error:
-            host.no_sampler = error
-        else:
+            replica, host.no_sampler = None, error
+        learner = await self._device.run(Learner, model, base_model, context)
+        if replica is not None:
 
             def make_core() -> EmbeddedSampler:
                 return EmbeddedSampler(replica, tokenizer.decode, self._sampler_config)
@@ -183,7 +184,6 @@ class ServiceActor(Actor):
             host.sampler = await self.spawn(
                 SamplerActor, make_core, self._device, replica.vocab_size, context, eos
             )
-        learner = await self._device.run(Learner, model, base_model, context)
         host.trainer = await self.spawn(
             TrainerActor,
             learner,

@@ -17,7 +17,7 @@ from tinker_rl.engine.samplers.base import SampleJob
 from tinker_rl.engine.samplers.embedded.kv_cache import PromptKeys, PromptReader
 from tinker_rl.engine.samplers.embedded.replica import Replica
 from tinker_rl.engine.scoring import logits_chunk
-from tinker_rl.types import TopkLogprobs
+from tinker_rl.types import MASKED_LOGPROB, TopkLogprobs
 
 __all__ = ["PromptCache", "PromptScores", "ReadPrompt", "read_prompts"]
 
@@ -107,7 +107,7 @@ def _scores(replica: Replica, hidden_TH: Tensor, job: SampleJob) -> PromptScores
     first = 1 if job.prompt_last_n is None else max(1, length - job.prompt_last_n)
     logprobs = np.full(length, np.nan, np.float32)
     top_ids = np.zeros((length, k), np.int32)
-    top_logprobs = np.full((length, k), -99999.0, np.float32)
+    top_logprobs = np.full((length, k), MASKED_LOGPROB, np.float32)
     target_T = torch.tensor(job.prompt, device=replica.device)
     step = logits_chunk(replica.vocab_size)
     for start in range(first, length, step):

@@ -14,7 +14,7 @@ from tinker_rl.engine.samplers.embedded.draw import draw, log_distribution, unif
 from tinker_rl.engine.samplers.embedded.kv_cache import SlotCache
 from tinker_rl.engine.samplers.embedded.prompts import ReadPrompt
 from tinker_rl.engine.samplers.embedded.replica import Replica
-from tinker_rl.types import SampledSequence, StopReason, TopkLogprobs
+from tinker_rl.types import MASKED_LOGPROB, SampledSequence, StopReason, TopkLogprobs
 
 __all__ = ["FinishedRow", "Row", "Rows"]
 
@@ -215,7 +215,11 @@ class Rows:
         topk = None
         if row.top:
             ids = torch.stack([ids for ids, _ in row.top]).numpy().astype(np.int32)
-            topk = TopkLogprobs(ids, torch.stack([values for _, values in row.top]).numpy())
+            values = torch.stack([values for _, values in row.top]).numpy()
+            cut_off = np.isneginf(values)
+            topk = TopkLogprobs(
+                np.where(cut_off, 0, ids), np.where(cut_off, MASKED_LOGPROB, values)
+            )
         sequence = SampledSequence(
             stop_reason=reason,
             tokens_np=self._tokens[index, :count].cpu().numpy().copy(),
