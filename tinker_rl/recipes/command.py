@@ -8,13 +8,28 @@ from typing import Any, TypeVar
 
 import anyio
 import chz
+from chz.blueprint import (
+    ConstructionException,
+    EntrypointHelpException,
+    ExtraneousBlueprintArg,
+    InvalidBlueprintArg,
+)
 from rich.console import Console
+from rich.text import Text
 
 from tinker_rl.errors import TinkerRLError
 
 __all__ = ["run_command"]
 
 C = TypeVar("C")
+
+_CONFIG_ERRORS = (
+    ConstructionException,
+    ExtraneousBlueprintArg,
+    InvalidBlueprintArg,
+    TinkerRLError,
+    ValueError,
+)
 
 INTERRUPTED = 130
 """Exit status of a program that Ctrl-C ended."""
@@ -38,14 +53,8 @@ def run_command(
     other error keeps its traceback. 0: done; 1: an error; 130: ended by Ctrl-C.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+    config = _config(config_class, console)
     try:
-        try:
-            config = chz.entrypoint(config_class)
-        except ValueError as error:  # what chz itself leaves to its caller
-            console.print(
-                f"[red]error[/]: {error}. Write arguments as key=value; --help lists them."
-            )
-            sys.exit(1)
         result = main(config)
         if isinstance(result, Coroutine):
             anyio.run(_finish, result, backend="trio")
@@ -58,12 +67,25 @@ def run_command(
         if not all(isinstance(leaf, TinkerRLError) for leaf in leaves):
             raise
         for leaf in leaves:
-            console.print("[red]error[/]:", str(leaf), markup=True)
+            console.print("[red]error[/]:", Text(str(leaf)))
         sys.exit(1)
     except BaseExceptionGroup as error:
         if any(isinstance(leaf, KeyboardInterrupt) for leaf in _leaves(error)):
             sys.exit(INTERRUPTED)
         raise
+
+
+def _config(config_class: Callable[..., C], console: Console) -> C:
+    """The config that the arguments describe; leaves with their error, or their help."""
+    try:
+        return chz.Blueprint(config_class).make_from_argv(allow_hyphens=True)
+    except EntrypointHelpException as help_text:
+        print(help_text)
+        sys.exit(0)
+    except _CONFIG_ERRORS as error:
+        console.print("[red]error[/]:", Text(str(error)))
+        console.print("Write arguments as key=value; --help lists them.")
+        sys.exit(1)
 
 
 async def _finish(coroutine: Coroutine[Any, Any, Any]) -> None:

@@ -1,0 +1,100 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from tinker_rl.errors import UnknownNameError
+from tinker_rl.recipes import rl_basic
+from tinker_rl.recipes.rl_basic import Config, choose, train_config
+
+QUICK = ("model_name=tiny", "batch_size=4", "group_size=4", "max_steps=2", "save_every=1")
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "tinker_rl.recipes.rl_basic", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def test_it_trains_evaluates_and_tells_what_to_do_next(tmp_path):
+    log_path = tmp_path / "run"
+    done = run(*QUICK, "dataset=arithmetic", "n_test=200", f"log_path={log_path}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "model tiny on arithmetic: as asked"
+    assert "create_sampling_client" in done.stdout
+    assert "a bigger model" in done.stdout
+    summary = json.loads((log_path / "summary.json").read_text())
+    assert summary["steps"] == 2
+    assert 0.2 < summary["accuracy_before"] < 0.7
+    assert summary["accuracy_after"] is not None
+    rows = [json.loads(line) for line in (log_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    # The learner computes the logprobs that the sampler reported: the weights are in step.
+    assert all(abs(row["optim/kl_sample_train_v1"]) < 1e-4 for row in rows[:2])
+
+
+def test_real_gsm8k_is_asked_and_graded(tmp_path, shared_data):
+    log_path = tmp_path / "run"
+    done = run(
+        *(*QUICK, "dataset=gsm8k", f"data_path={shared_data / 'gsm8k'}"),
+        *("max_tokens=8", "n_test=0", "max_steps=1", f"log_path={log_path}"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "7473 rows" in done.stdout
+    transcript = (log_path / "transcripts" / "step_000000.txt").read_text()
+    assert "\\boxed{}" in transcript
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["model_name=tinny"], "tinny"),
+        (["dataset=gsm9k"], "Did you mean 'gsm8k'?"),
+        (["dataset=gsm8k", "data_path=/nowhere"], "/nowhere"),
+        (["loss_fn=ppi", "n_test=0", *QUICK], "Did you mean 'ppo'?"),
+        (["learning_rate=-1", *QUICK], "learning_rate"),
+        (["dataset=arithmetic", "data_path=/nowhere"], "data_path"),
+        (["max_tokens=0"], "max_tokens"),
+    ],
+)
+def test_bad_options_end_with_an_error_and_no_traceback(tmp_path, arguments, expected):
+    done = run("model_name=tiny", *arguments, f"log_path={tmp_path / 'run'}")
+    assert done.returncode == 1
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_malformed_data_file_is_named_with_its_line(tmp_path):
+    data = tmp_path / "train.jsonl"
+    data.write_text('{"question": "1+1?", "answer": "#### 2"}\n{"question": "2+2?"}\n')
+    done = run("dataset=gsm8k", f"data_path={data}", f"log_path={tmp_path / 'run'}")
+    assert done.returncode == 1
+    assert str(data) in done.stderr
+    assert "line 2" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("gpu", "memory_gb", "model", "dataset", "why"),
+    [
+        ("", 0.0, "tiny", "arithmetic", "no GPU"),
+        ("Small", 8.0, "tiny", "arithmetic", "only 8 GB"),
+        ("Large", 80.0, "meta-llama/Llama-3.1-8B", "gsm8k", "large GPU"),
+    ],
+)
+def test_the_defaults_fit_the_machine(monkeypatch, gpu, memory_gb, model, dataset, why):
+    monkeypatch.setattr(rl_basic, "_gpu", lambda: (gpu, memory_gb))  # we own no GPU to try it on
+    chosen = choose(Config())
+    assert chosen[:2] == (model, dataset)
+    assert why in chosen[2]
+
+
+def test_a_model_is_checked_before_its_data_is_loaded():
+    with pytest.raises(UnknownNameError, match="no-such-model"):
+        train_config(Config(), "no-such-model", "gsm8k", Console(quiet=True))
