@@ -122,25 +122,41 @@ def test_what_a_rollout_raises_ends_the_pipeline(run, schedule, interleaving, fa
         run(recorder.go)
 
 
-def test_rollouts_go_on_while_the_learner_works(virtual):
-    schedule = {
+def schedule_of(**options):
+    return {
         "num_minibatches": 1,
         "groups_per_minibatch": 2,
-        "bound": 1,
         "num_batches": 3,
         "first_batch": 0,
-        "workers": 4,
         "straggler": "wait",
-        "seconds": [5] * 6,
-        "learn_seconds": 5,
+        **options,
     }
 
-    async def seconds():
-        start = anyio.current_time()
-        await Recorder(virtual, schedule).go()
-        return anyio.current_time() - start
 
+async def seconds(run, schedule):
+    """How long all rollouts took, and the whole pipeline."""
+    recorder = Recorder(run, schedule)
+    rolled_out_at = []
+    roll_out = recorder.roll_out
+
+    async def timed(ticket):
+        result = await roll_out(ticket)
+        rolled_out_at.append(anyio.current_time())
+        return result
+
+    recorder.roll_out = timed
+    start = anyio.current_time()
+    await recorder.go()
+    return max(rolled_out_at) - start, anyio.current_time() - start
+
+
+def test_rollouts_go_on_while_the_learner_works(virtual):
+    options = {"workers": 4, "seconds": [5] * 6, "learn_seconds": 5}
     # 5 to sample the first batches; then each of three steps, the last two beside sampling.
-    assert virtual(seconds) == 20
-    schedule["bound"] = 0
-    assert virtual(seconds) == 30
+    assert virtual(seconds, virtual, schedule_of(bound=1, **options)) == (15, 20)
+    assert virtual(seconds, virtual, schedule_of(bound=0, **options)) == (25, 30)
+
+
+def test_groups_that_wait_for_a_busy_learner_keep_no_other_from_starting(virtual):
+    schedule = schedule_of(bound=2, workers=2, seconds=[1] * 6, learn_seconds=10)
+    assert virtual(seconds, virtual, schedule) == (3, 31)

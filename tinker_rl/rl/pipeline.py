@@ -30,14 +30,13 @@ async def run_pipeline(
         learn: Trains on a minibatch; returns the version it published, or None.
         max_concurrent_groups: Most calls of `roll_out` at a time.
     """
-    # Room for every slot, so that a finished group never waits for a busy learner.
-    send_group, recv_group = anyio.create_memory_object_stream[tuple[int, R]](window.num_slots)
+    send_group, recv_group = anyio.create_memory_object_stream[tuple[int, R]](0)
     workers = anyio.Semaphore(max_concurrent_groups)
     published = _Signal()
 
     async def roll_out_one(ticket: Ticket) -> None:
         result = await roll_out(ticket)
-        workers.release()
+        workers.release()  # now: a group that waits for a busy learner keeps no other from starting
         await send_group.send((ticket.group, result))
 
     async def feed() -> None:
