@@ -173,6 +173,8 @@ class EmbeddedSampler:
         if not room:
             return []
         grants = self._fit(version, version.waiting.take(room, one_job=self.config.deterministic))
+        if not grants:
+            return []
         self._read(grants)
         entries: list[tuple[Row, ReadPrompt]] = []
         for grant in grants:
