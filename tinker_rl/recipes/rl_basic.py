@@ -102,8 +102,8 @@ def train_config(config: Config, model: str, dataset: str, console: Console) -> 
     slug = f"{Path(model).name}_{dataset}_seed{config.seed}"
     max_steps = defaults.max_steps if config.max_steps is None else config.max_steps
     settings: dict[str, Any] = {"data_path": config.data_path, "n_test": config.n_test}
-    if dataset == "arithmetic" and max_steps is not None:
-        settings["n_batches"] = max(1, max_steps)
+    if dataset == "arithmetic":
+        settings["n_batches"] = 1000  # not max_steps, so that a longer run is still the same run
     if dataset == "gsm8k":
         settings["log"] = console.print
     return TrainConfig(

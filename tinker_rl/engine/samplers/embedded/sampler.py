@@ -119,6 +119,7 @@ class EmbeddedSampler:
         self._versions[job.version].waiting.push(job, self._steps)
         self._jobs[job.job_id] = _Progress(job)
 
+    @torch.inference_mode()  # the slots are tensors of that mode
     def cancel(self, job_id: int) -> None:
         """Drop a job, wherever it is; unknown ids are ignored."""
         progress = self._jobs.pop(job_id, None)
