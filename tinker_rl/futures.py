@@ -88,6 +88,9 @@ class APIFuture(Generic[T]):
 
     async def result_async(self, timeout: float | None = None) -> T:
         """Wait for the result in an event loop; see `result`. Timed out, it is as if cancelled."""
+        if self._future.done():
+            await anyio.lowlevel.checkpoint()
+            return self._future.result()
         self._count_waiters(1)
         try:
             with anyio.fail_after(timeout):
