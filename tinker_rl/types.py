@@ -233,12 +233,13 @@ def _tensor_data(key: str, value: Any) -> TensorData:
     wanted = _DTYPE_OF_INPUT.get(key, "float32")
     if data.dtype == wanted:
         return data
-    if wanted == "int64" and data.array.size and not np.all(data.array == np.floor(data.array)):
+    array = data.array
+    if wanted == "int64" and not np.all((np.abs(array) < 2**62) & (array == np.floor(array))):
         raise ShapeError(
-            f"Datum.loss_fn_inputs[{key!r}]: expected integers (int64); got fractional float32 "
-            "values. Pass token ids."
+            f"Datum.loss_fn_inputs[{key!r}]: expected integers (int64); got float32 values that "
+            "are none. Pass token ids."
         )
-    return TensorData(data.array.astype(wanted))
+    return TensorData(array.astype(wanted))
 
 
 class Datum(msgspec.Struct, frozen=True, eq=False):
