@@ -79,7 +79,16 @@ def learner(base_model: str, rounds: int) -> tuple[float, float]:
         optim = client.optim_step(AdamParams(learning_rate=1e-4))
         fwdbwd.result(), optim.result()
 
-    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
+    targets = [
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+        "lm_head",
+    ]
     model = peft.get_peft_model(
         AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.float32),
         peft.LoraConfig(r=32, lora_alpha=32, target_modules=targets, task_type="CAUSAL_LM"),
