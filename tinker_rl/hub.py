@@ -21,8 +21,13 @@ def hub_problem(name: str) -> str | None:
     most, and the answer is kept for a minute.
     """
     from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+    try:
+        cached = try_to_load_from_cache(name, "config.json")
+    except HFValidationError as error:
+        return f"it cannot be a name of the hub: {error}"
+    if isinstance(cached, str):
         return None
     if constants.HF_HUB_OFFLINE:
         return "it is not in the local Hugging Face cache, and HF_HUB_OFFLINE is set"

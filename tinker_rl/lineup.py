@@ -97,8 +97,14 @@ def model_path(name: str) -> str:
     """
     if name == "tiny":
         return str(files("tinker_rl") / "assets" / "tiny")
-    if Path(name).is_dir():
-        return str(Path(name).resolve())
+    if _is_folder(name):
+        folder = Path(name).resolve()
+        if not (folder / "config.json").is_file():
+            raise UnknownNameError(
+                f"base_model {name!r}: expected the folder of a model, with a config.json; got "
+                f"{folder}, which has none. Pass the folder that save_pretrained wrote."
+            )
+        return str(folder)
     if name in _BY_NAME or (name.count("/") == 1 and not name.startswith((".", "/", "~"))):
         problem = hub_problem(name)
         if problem is not None:
@@ -108,6 +114,13 @@ def model_path(name: str) -> str:
         f"base_model: expected a name of the lineup, a hub name `owner/model` or a local folder; "
         f"got {name!r}.{choices(name, _BY_NAME)}"
     )
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return bool(name) and Path(name).is_dir()
+    except OSError:  # too long, for one
+        return False
 
 
 def unavailable(name: str, reason: str) -> UnknownNameError:

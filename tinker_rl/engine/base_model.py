@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -23,9 +24,17 @@ def load_base_model(name: str, device: torch.device, dtype: torch.dtype) -> PreT
     path = model_path(name)
     try:
         with _progress(shown=name != "tiny"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-    except (OSError, ValueError, KeyError) as error:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                path, dtype=dtype, output_loading_info=True
+            )
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # each library that reads a part of it has errors of its own
         raise unavailable(name, str(error).split("\n")[0]) from error
+    model: PreTrainedModel = loaded[0]
+    missing = sorted(loaded[1]["missing_keys"])
+    if missing:  # transformers would go on with random numbers in their place
+        raise unavailable(name, f"its files lack {len(missing)} tensors, {missing[0]} for one")
     model.requires_grad_(False)
     return model.to(device).eval()  # pyright: ignore[reportArgumentType]
 
