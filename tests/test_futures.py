@@ -100,7 +100,7 @@ def test_ten_thousand_waiting_futures_start_no_thread(backend):
             for promise in promises:
                 tasks.start_soon(wait, promise.future)
             await anyio.wait_all_tasks_blocked()
-            assert threading.active_count() == before
+            assert threading.active_count() <= before  # others may end meanwhile
 
             def resolve_all():
                 for number, promise in enumerate(promises):
