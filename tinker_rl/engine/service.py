@@ -47,6 +47,9 @@ from tinker_rl.types import (
 
 __all__ = ["Cancel", "Handle", "ServiceActor"]
 
+_INFLIGHT = ":sample:inflight"
+"""End of the id of the one sampler of a model that follows its weights; it has many clients."""
+
 
 class Handle(Message[None], frozen=True):
     """A request and its promise; it stays in this process."""
@@ -110,16 +113,19 @@ class ServiceActor(Actor):
                     host = self._samplers.get(request.sampler_id)
                     if host is not None:
                         await _sampler(host).tell(ReleaseSampler(request.sampler_id))
+                        if not request.sampler_id.endswith(_INFLIGHT):  # it had one client
+                            del self._samplers[request.sampler_id]
                     ticket.promise.resolve(None)
             case _:
                 self.start_soon(self._answer, ticket)
 
     @handler
     async def cancel(self, message: Cancel) -> None:
-        request = message.ticket.request
-        host = self._samplers.get(getattr(request, "sampler_id", ""))
-        if host is not None:
-            await _sampler(host).tell(CancelSample(message.ticket))
+        if not isinstance(message.ticket.request, ask.Sample):
+            return  # a training request goes on: its place in the order counts
+        for host in self._hosts.values():  # its sampler may have been released meanwhile
+            if host.sampler is not None:
+                await host.sampler.tell(CancelSample(message.ticket))
 
     async def _answer(self, ticket: Ticket) -> None:
         """Requests that have no place in a model's order."""
@@ -226,8 +232,9 @@ class ServiceActor(Actor):
                 _sampler(host)
         if ticket.promise.settled:
             return
-        number = "inflight" if request.kind == "inflight" else next(self._sampler_ids)
-        sampler_id = f"{request.model_id}:sample:{number}"
+        inflight = request.kind == "inflight"
+        number = _INFLIGHT if inflight else f":sample:{next(self._sampler_ids)}"
+        sampler_id = f"{request.model_id}{number}"
         if host is not None:
             self._samplers[sampler_id] = host
         await self._to_model(ticket, request.model_id, sampler_id)
