@@ -45,6 +45,11 @@ def check_data(
     known = {"target_tokens", *required, *optional}
     for index, datum in enumerate(data):
         where = f"data[{index}]"
+        if not isinstance(datum, Datum):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ShapeError(
+                f"{where}: expected a Datum; got {type(datum).__name__}. Make one of the model's "
+                "input and the inputs of the loss."
+            )
         length = datum.model_input.length
         check_tokens(f"{where}.model_input", datum.model_input.to_ints(), vocab_size)
         if length > context:
