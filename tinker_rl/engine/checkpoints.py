@@ -314,7 +314,8 @@ class Store:
 
     def checkpoints(self, run_id: str | None = None) -> list[Checkpoint]:
         """The checkpoints of a run, or of all runs, the oldest first. Expired ones are deleted."""
-        runs = [self.run(run_id).run_id] if run_id else [record.run_id for record in self.runs()]
+        records = self.runs() if run_id is None else [self.run(run_id)]
+        runs = [record.run_id for record in records]
         kinds: tuple[Kind, ...] = ("weights", "sampler_weights")
         found: list[Checkpoint] = []
         for run in runs:

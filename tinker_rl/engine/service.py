@@ -6,7 +6,7 @@ import itertools
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -46,6 +46,8 @@ from tinker_rl.types import (
 )
 
 __all__ = ["Cancel", "Handle", "ServiceActor"]
+
+T = TypeVar("T")
 
 _INFLIGHT = ":sample:inflight"
 """End of the id of the one sampler of a model that follows its weights; it has many clients."""
@@ -286,18 +288,18 @@ class ServiceActor(Actor):
             case ask.GetServerCapabilities():
                 return GetServerCapabilitiesResponse(supported_models=supported_models())
             case ask.ListTrainingRuns():
-                records = store.runs()
-                page = records[request.offset : request.offset + request.limit]
+                page, cursor = _page(store.runs(), request.limit, request.offset)
                 return TrainingRunsResponse(
-                    training_runs=[self._describe(record) for record in page],
-                    cursor=Cursor(
-                        offset=request.offset, limit=request.limit, total_count=len(records)
-                    ),
+                    training_runs=[self._describe(record) for record in page], cursor=cursor
                 )
             case ask.GetTrainingRun():
                 return self._describe(store.run(request.training_run_id))
             case ask.ListCheckpoints():
-                return _page(store.checkpoints(request.training_run_id), request)
+                checkpoints = store.checkpoints(request.training_run_id)
+                if request.limit is None:
+                    return CheckpointsListResponse(checkpoints=checkpoints)
+                page, cursor = _page(checkpoints, request.limit, request.offset)
+                return CheckpointsListResponse(checkpoints=page, cursor=cursor)
             case ask.DeleteCheckpoint():
                 return store.delete(parse_path(request.path))
             case ask.SetCheckpointTtl():
@@ -345,13 +347,12 @@ def _sampler(host: _Host) -> ActorRef[SamplerActor]:
     return host.sampler
 
 
-def _page(checkpoints: list[Checkpoint], request: ask.ListCheckpoints) -> CheckpointsListResponse:
-    if request.limit is None:
-        return CheckpointsListResponse(checkpoints=checkpoints)
-    return CheckpointsListResponse(
-        checkpoints=checkpoints[request.offset : request.offset + request.limit],
-        cursor=Cursor(offset=request.offset, limit=request.limit, total_count=len(checkpoints)),
-    )
+def _page(items: list[T], limit: int, offset: int) -> tuple[list[T], Cursor]:
+    for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
+        if value < least:
+            raise RequestError(f"{name}: expected {least} or more; got {value}.")
+    cursor = Cursor(offset=offset, limit=limit, total_count=len(items))
+    return items[offset : offset + limit], cursor
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> list[int]:
