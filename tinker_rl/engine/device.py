@@ -77,7 +77,11 @@ class DeviceThread:
             call.future.cancel()
             raise
 
-    def close(self, timeout_seconds: float) -> None:
-        """Let the calls that wait end, then the thread; waits for it that long at most."""
+    def close(self) -> None:
+        """Let the calls that wait end, then the thread."""
         self._calls.put(None)
+
+    def join(self, timeout_seconds: float | None = None) -> bool:
+        """Wait for the end of the thread; False if the time was over first."""
         self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()

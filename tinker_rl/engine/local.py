@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import atexit
 import functools
+import logging
+import os
+import signal
 import threading
 import uuid
 from collections import deque
@@ -27,6 +30,8 @@ from tinker_rl.requests import Request
 __all__ = ["EngineOptions", "LocalBackend"]
 
 R = TypeVar("R")
+
+_log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 5.0
 
@@ -63,13 +68,14 @@ class LocalBackend:
         self._wake: anyio.Event | None = None
         self._scope: anyio.CancelScope | None = None
         self._failure: BaseException | None = None
+        self._device: DeviceThread | None = None
         started = threading.Event()
         self._thread = threading.Thread(
             target=self._serve, args=(started,), name="tinker-engine", daemon=True
         )
         self._thread.start()
         started.wait()
-        atexit.register(self.close)
+        atexit.register(self._end)
 
     # ---------------------------------------------------------------------- from any thread
 
@@ -111,17 +117,33 @@ class LocalBackend:
         return self._closed
 
     def close(self) -> None:
-        """End the engine. Requests that it has not answered fail; again, it does nothing."""
+        """End the engine. Requests that it has not answered fail; again, it does nothing.
+
+        Returns after five seconds at the latest: what torch is doing cannot be broken off.
+        """
         with self._lock:
             first = not self._closed
             self._closed = True
-        if first:
-            atexit.unregister(self.close)
-            scope = self._scope
-            if scope is not None:
-                call_soon_in(self._loop, scope.cancel)
+        scope = self._scope
+        if first and scope is not None:
+            call_soon_in(self._loop, scope.cancel)
         if threading.current_thread() is not self._thread:
             self._thread.join(_CLOSE_SECONDS)
+        if self._device is None or self._device.join(0):
+            atexit.unregister(self._end)
+
+    def _end(self) -> None:
+        """Close as the interpreter ends, which must not find a thread in torch: it would abort.
+
+        So this waits for one micro-batch, if it must. Who interrupts the wait does not want to.
+        """
+        try:
+            self.close()
+            if self._device is not None and not self._device.join(0):
+                _log.warning("waiting for torch to end what it does; Ctrl-C ends it at once")
+                self._device.join()
+        except KeyboardInterrupt:
+            os._exit(128 + signal.SIGINT)
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -146,7 +168,7 @@ class LocalBackend:
     async def _main(self, started: threading.Event) -> None:
         if self._options.threads is not None:
             torch.set_num_threads(self._options.threads)
-        device = DeviceThread(default_device())
+        device = self._device = DeviceThread(default_device())
         try:
             with anyio.CancelScope() as self._scope:
                 async with ActorSystem() as system:
@@ -163,7 +185,8 @@ class LocalBackend:
                     started.set()
                     await self._pump(service)
         finally:
-            device.close(_CLOSE_SECONDS)
+            device.close()
+            device.join(_CLOSE_SECONDS)
 
     def _notify(self) -> None:
         assert self._wake is not None
