@@ -19,7 +19,7 @@ from rich.text import Text
 
 from tinker_rl.errors import TinkerRLError
 
-__all__ = ["run_command"]
+__all__ = ["INTERRUPTED", "run_command"]
 
 C = TypeVar("C")
 

@@ -9,6 +9,7 @@ Stopped by Ctrl-C or killed, the same command goes on where it was.
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from rich.console import Console
 
 from tinker_rl.envs import get_dataset_builder
 from tinker_rl.lineup import model_path, renderer_name
-from tinker_rl.recipes.command import run_command
+from tinker_rl.recipes.command import INTERRUPTED, run_command
 from tinker_rl.rl import Config as TrainConfig
 from tinker_rl.rl import LogdirBehavior, RunSummary
 from tinker_rl.rl import main as train
@@ -201,6 +202,8 @@ async def main(config: Config) -> None:
     run = await train(options)
     summary = summarise(run, model, dataset, time.perf_counter() - started)
     (options.log_dir / "summary.json").write_bytes(msgspec.json.encode(summary))
+    if run.interrupted:
+        sys.exit(INTERRUPTED)  # the run has said how to go on
     tell(summary, options.log_path, console)
 
 
