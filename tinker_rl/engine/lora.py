@@ -117,9 +117,14 @@ def peft_config(layers: LinearLayers, config: LoraConfig) -> peft.LoraConfig:
 
 
 @contextmanager
-def _tied_embeddings_are_meant() -> Generator[None]:
-    """peft warns against merging an adapter on a tied unembedding; nobody merges it there."""
+def _expected_warnings() -> Generator[None]:
+    """Silences what peft says of cases that are meant.
+
+    It warns against merging an adapter on a tied unembedding, which nobody does there, and says
+    that it has set an option for the transposed layers of GPT-2 by itself.
+    """
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         warnings.filterwarnings("ignore", message=".*tied.*")
         yield
@@ -130,7 +135,7 @@ def add_adapter(
 ) -> peft.PeftModel:
     """Put a freshly initialised adapter on `model`, in place. Same seed, same bytes."""
     devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), _tied_embeddings_are_meant():
+    with torch.random.fork_rng(devices), _expected_warnings():
         torch.manual_seed(seed)
         if isinstance(model, peft.PeftModel):
             model.add_adapter(name, config)
@@ -154,11 +159,11 @@ def adapter_parameters(model: peft.PeftModel, name: str) -> dict[str, nn.Paramet
 
 def adapter_state(model: peft.PeftModel, name: str) -> dict[str, Tensor]:
     """The adapter's tensors under the names of a peft adapter file; views, not copies."""
-    with _tied_embeddings_are_meant():
+    with _expected_warnings():
         return get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
 
 
 def load_adapter_state(model: peft.PeftModel, name: str, state: dict[str, Tensor]) -> None:
     """Overwrite the adapter's tensors in place. Names and shapes were checked by the caller."""
-    with _tied_embeddings_are_meant():
+    with _expected_warnings():
         set_peft_model_state_dict(model, state, adapter_name=name)

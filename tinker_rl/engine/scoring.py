@@ -9,10 +9,23 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-__all__ = ["LanguageModel", "logits_chunk", "token_logprobs"]
+__all__ = [
+    "PROBE",
+    "PROBE_TOLERANCE",
+    "LanguageModel",
+    "logits_chunk",
+    "probe_difference",
+    "token_logprobs",
+]
 
 _LOGIT_BUDGET = 16 * 1024 * 1024
 """Most logits held at once: 64 MiB of float32."""
+
+PROBE = torch.arange(3, 11)[None]
+"""A few tokens, by which a part of a model is compared with the whole."""
+
+PROBE_TOLERANCE = (1e-2, 0.5)
+"""Greatest `probe_difference` in float32, and in half precision."""
 
 _LOGIT_OPTIONS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 """Options of a configuration that change logits after the unembedding."""
@@ -27,7 +40,8 @@ class LanguageModel:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self.backbone = cast(nn.Module, getattr(model, model.base_model_prefix))
+        own = getattr(model, model.base_model_prefix, None)
+        self.backbone = cast(nn.Module, own if own is not None else model.get_decoder())
 
     @property
     def head(self) -> nn.Module:
@@ -45,11 +59,31 @@ class LanguageModel:
         for option in _LOGIT_OPTIONS:
             if getattr(config, option, None) not in (None, 1, 1.0):
                 return f"its logits are changed by `{option}`, which is not supported yet"
+        try:
+            with torch.no_grad():
+                ids = PROBE.to(self.model.device) % self.vocab_size
+                whole = self.model(input_ids=ids, use_cache=False).logits
+                cut = self.head(self.hidden_states(ids, use_cache=False))
+                difference = probe_difference(whole, cut)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            return f"it cannot be taken apart ({type(error).__name__}: {error})"
+        if difference > PROBE_TOLERANCE[self.model.dtype != torch.float32]:
+            return "its logits are more than the unembedding of the last hidden state"
         return None
 
     def hidden_states(self, input_ids: Tensor, **kwargs: Any) -> Tensor:
         """Last hidden state of each position, shape [B, T, H], of token ids [B, T]."""
         return self.backbone(input_ids=input_ids, **kwargs).last_hidden_state
+
+
+def probe_difference(one: Tensor, other: Tensor) -> float:
+    """Median absolute difference of log-probabilities, of logits of the same shape.
+
+    The median, since in half precision a few may differ much: an expert more or less.
+    """
+    return float((one.float().log_softmax(-1) - other.float().log_softmax(-1)).abs().median())
 
 
 def logits_chunk(vocab_size: int) -> int:

@@ -1,12 +1,22 @@
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTJConfig,
+    GPTJForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from tinker_rl import LoraConfig
 from tinker_rl.engine.base_model import load_base_model
 from tinker_rl.engine.learner import Learner
 from tinker_rl.engine.samplers.base import AdapterWeights
-from tinker_rl.engine.samplers.embedded import Replica
+from tinker_rl.engine.samplers.embedded import EmbeddedSampler, Replica
+from tinker_rl.engine.scoring import LanguageModel
 from tinker_rl.errors import UnsupportedError
 
 SMALL = {
@@ -76,6 +86,84 @@ def test_sliding_windows_are_refused_for_sampling_and_train_all_the_same(run, ma
     torch.testing.assert_close(
         output.loss_fn_outputs[0]["logprobs"].to_torch(), expected, rtol=0, atol=1e-5
     )
+
+
+def randomised(model):
+    """Weights large enough that a mistake shows."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+NARROW = {"vocab_size": 128, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+
+
+def test_an_architecture_of_another_shape_samples_and_trains_the_same(
+    make_job, drain, run, make_data
+):
+    """GPT-2: learned positions, one matrix for query, key and value, transposed weights."""
+    model = randomised(GPT2LMHeadModel(GPT2Config(**NARROW, eos_token_id=2, bos_token_id=1)))
+    sampler = EmbeddedSampler(Replica(model), str)
+    sampler.add(make_job(0, (5, 6, 7), num_samples=2, max_tokens=20))
+    sampler.add(make_job(1, (9,), max_tokens=20))
+    done = drain(sampler)
+    (datum,) = make_data([12], vocab=128)
+    inputs = [((5, 6, 7), s) for s in done[0].sequences] + [((9,), done[1].sequences[0])]
+    ids = torch.tensor([datum.model_input.to_ints()])
+    targets = datum.loss_fn_inputs["target_tokens"].to_torch()
+    with torch.no_grad():
+        for prompt, sequence in inputs:
+            tokens = torch.tensor([[*prompt, *sequence.tokens]])
+            expected = model(input_ids=tokens).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+            chosen = expected.gather(1, torch.tensor(sequence.tokens)[:, None])[:, 0]
+            torch.testing.assert_close(torch.tensor(sequence.logprobs), chosen, rtol=0, atol=2e-5)
+        plain = model(input_ids=ids).logits[0].log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    learner = Learner(model, "gpt2", 64)
+    adapter = learner.create("model:0", LoraConfig(rank=2, seed=0))
+    assert any("c_attn" in name for name in adapter.params)
+    output = run(learner.forward_backward("model:0", [datum], "cross_entropy"))
+    got = output.loss_fn_outputs[0]["logprobs"].to_torch()
+    torch.testing.assert_close(got, plain, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("flags", [("attn",), ("mlp",), ("attn", "mlp")])
+def test_modules_of_one_name_in_two_blocks_are_told_apart(flags):
+    """GPT-2 calls a layer of its attention, and one of its MLP, `c_proj`."""
+    model = GPT2LMHeadModel(GPT2Config(**NARROW, eos_token_id=2, bos_token_id=1)).eval()
+    config = LoraConfig(
+        rank=2, train_attn="attn" in flags, train_mlp="mlp" in flags, train_unembed=False
+    )
+    adapter = Learner(model, "gpt2", 64).create("model:0", config)
+    blocks = {name.split(".")[5] for name in adapter.params}
+    assert blocks == set(flags)
+
+
+def test_attention_that_cannot_be_exchanged_is_refused_and_trains_all_the_same(run, make_data):
+    model = randomised(GPTJForCausalLM(GPTJConfig(**NARROW, rotary_dim=8, eos_token_id=2)))
+    with pytest.raises(UnsupportedError, match="whose attention can be exchanged; got GPTJ"):
+        Replica(model)
+    learner = Learner(model, "gptj", 64)
+    learner.create("model:0", LoraConfig(rank=2, seed=0))
+    run(learner.forward_backward("model:0", make_data([12], vocab=128), "cross_entropy"))
+
+
+def test_a_model_that_does_more_than_its_configuration_says_is_refused(tiny):
+    """Caught by comparing a few tokens with the model itself."""
+    original = LanguageModel.hidden_states
+
+    def without_the_last_norm(self, input_ids, **kwargs):
+        return 0.5 * original(self, input_ids, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LanguageModel, "hidden_states", without_the_last_norm)
+        with pytest.raises(UnsupportedError, match="more than the unembedding"):
+            Learner(tiny, "tiny", 1024)
+        patch.setattr(LanguageModel, "check_supported", lambda self: None)
+        with pytest.raises(UnsupportedError, match="expected the logprobs of Qwen3ForCausalLM"):
+            Replica(tiny)
 
 
 def test_full_attention_without_a_window_is_taken():

@@ -18,7 +18,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tinker_rl.engine.samplers.base import AdapterWeights
-from tinker_rl.engine.scoring import LanguageModel
+from tinker_rl.engine.samplers.embedded.kv_cache import PromptKeys, PromptReader, SlotCache
+from tinker_rl.engine.scoring import PROBE, PROBE_TOLERANCE, LanguageModel, probe_difference
 from tinker_rl.errors import UnsupportedError
 
 __all__ = ["Replica", "VersionTensors"]
@@ -167,6 +168,42 @@ class Replica:
         self.device = model.device
         self.dtype = model.dtype
         self._current: VersionTensors | None = None
+        self._check_equal(model)
+
+    def _check_equal(self, model: PreTrainedModel) -> None:
+        """Compare with the model itself: an architecture may do more than its configuration says.
+
+        Raises:
+            UnsupportedError: if a few tokens, the last ones decoded, get other logprobs.
+        """
+        ids = PROBE.to(self.device) % self.vocab_size
+        split = ids.shape[1] // 2
+        try:
+            with torch.no_grad():
+                expected = model(input_ids=ids, use_cache=False).logits[0, split - 1 :]
+                reader, cache = PromptReader(), SlotCache()
+                hidden = [self.read(ids[:, :split], reader)[:, -1]]
+                keys = PromptKeys(reader, 0, split)
+                cache.reserve(keys, 1, ids.shape[1])
+                cache.put(0, 1, keys)
+                for position in range(split, ids.shape[1]):
+                    at = torch.tensor([position], device=self.device)
+                    cache.aim(1, at, position + 1)
+                    mask = torch.zeros(1, 1, 1, position + 1, dtype=self.dtype, device=self.device)
+                    hidden.append(self.decode(ids[:, position], at, mask, cache))
+                difference = probe_difference(expected, self.logits(torch.cat(hidden)))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise UnsupportedError(
+                f"embedded sampler: expected a model whose attention can be exchanged; got "
+                f"{type(model).__name__} ({type(error).__name__}: {error}). Sample it with vLLM."
+            ) from error
+        if difference > PROBE_TOLERANCE[self.dtype != torch.float32]:
+            raise UnsupportedError(
+                f"embedded sampler: expected the logprobs of {type(model).__name__} itself; got "
+                f"others, by {difference:.3g}. Sample it with vLLM."
+            )
 
     @property
     def vocab_size(self) -> int:
