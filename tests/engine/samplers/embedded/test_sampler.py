@@ -6,11 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinker_rl import AdamParams, LoraConfig
+from tinker_rl import AdamParams, Datum, LoraConfig, ModelInput
 from tinker_rl.engine.adapter_files import content_hash
 from tinker_rl.engine.base_model import load_base_model
+from tinker_rl.engine.learner import Learner
 from tinker_rl.engine.lora import LORA_ALPHA
 from tinker_rl.engine.samplers.base import AdapterWeights, StopRule
+from tinker_rl.engine.samplers.embedded import EmbeddedSampler, Replica
 from tinker_rl.tokenizers import get_tokenizer
 
 PROMPTS = [(5,), tuple(range(20, 60)), (7, 8, 9), tuple(range(100, 230)), (1000, 3)]
@@ -438,6 +440,29 @@ def test_every_version_is_sampled_under_its_own_weights(
             np.testing.assert_allclose(
                 sequence.logprobs, scored(logits, prompt, sequence), atol=1e-5
             )
+
+
+def test_in_half_precision_sampler_and_learner_agree_up_to_its_rounding(
+    base_model, make_job, drain, run, make_data
+):
+    model = load_base_model(base_model, torch.device("cpu"), torch.bfloat16)
+    replica = Replica(model)
+    learner = Learner(model, base_model, 256)
+    learner.create("model:0", LoraConfig(rank=4, seed=0))
+    run(learner.forward_backward("model:0", make_data([20]), "cross_entropy"))
+    learner.optim_step("model:0", AdamParams(learning_rate=1e-2))
+    sampler = EmbeddedSampler(replica, get_tokenizer("tiny").decode)
+    weights = AdapterWeights(learner.weights("model:0"), LORA_ALPHA / 4, "hash")
+    assert {tensor.dtype for tensor in weights.tensors.values()} == {torch.float32}
+    sampler.add_version("v0", weights)
+    sampler.add(make_job(0, (5, 6, 7), version="v0", num_samples=3, max_tokens=30))
+    for sequence in drain(sampler)[0].sequences:
+        tokens = [5, 6, 7, *sequence.tokens]
+        data = [Datum(ModelInput.from_ints(tokens[:-1]), {"target_tokens": tokens[1:]})]
+        scored = run(learner.forward_backward("model:0", data, "cross_entropy"))
+        expected = scored.loss_fn_outputs[0]["logprobs"].to_numpy()[2:]
+        np.testing.assert_allclose(sequence.logprobs, expected, atol=0.3)
+        assert np.abs(sequence.logprobs - expected).mean() < 0.05
 
 
 def test_the_cached_prompt_of_one_version_is_not_used_by_another(
