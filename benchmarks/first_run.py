@@ -219,6 +219,7 @@ def main() -> None:
         folder = Path(name)
         small = small_model(folder / "small")
         if "learner" in parts:
+            print("learner: about two minutes", file=sys.stderr)
             figures["learner_ratio"], speed = learner(small, options.rounds)
             rows.append(
                 (
@@ -229,6 +230,7 @@ def main() -> None:
             )
         if "sampler" in parts:
             for label, model in (("tiny", "tiny"), ("small", small)):
+                print(f"sampler, {label}: about two minutes", file=sys.stderr)
                 key = f"sampler_ratio_{label}"
                 figures[key], speed = sampler(model, options.rounds)
                 rows.append(
@@ -240,6 +242,7 @@ def main() -> None:
                     )
                 )
         if "demo" in parts:
+            print(f"demo: about two minutes for each of {options.seeds} seeds", file=sys.stderr)
             runs = [demo(seed, folder) for seed in range(options.seeds)]
             middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
             gain = statistics.median(run["after"] - run["before"] for run in runs)

@@ -13,6 +13,7 @@ from tinker_rl.rl.log_dir import (
     check_log_dir,
     config_differences,
     dump_config,
+    lock_log_dir,
     prepare_log_dir,
 )
 
@@ -156,3 +157,13 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
         prepare_log_dir(tmp_path / "file" / "run", {})
     with pytest.raises(ConfigError, match="this one is left as it is"):
         check_log_dir(tmp_path / "file", {}, "delete")
+
+
+def test_a_folder_is_one_process_at_a_time(tmp_path):
+    def enter_again():
+        with lock_log_dir(tmp_path):
+            return True
+
+    with lock_log_dir(tmp_path), pytest.raises(ConfigError, match="a run is under way"):
+        enter_again()
+    assert enter_again()

@@ -7,7 +7,7 @@ from typing import Any
 
 from tinker_rl.backend import Backend
 from tinker_rl.clients.handle import ClientHandle
-from tinker_rl.errors import UnsupportedError
+from tinker_rl.errors import RequestError, UnsupportedError
 from tinker_rl.futures import APIFuture
 from tinker_rl.requests import ReleaseSampler, Sample, SamplerInfo
 from tinker_rl.types import (
@@ -57,6 +57,11 @@ class SamplingClient(ClientHandle):
             A future. Its errors are RequestErrors for values out of range, PromptTooLongError for
             a prompt without room for an answer. Cancelling its await cancels the sampling.
         """
+        if not isinstance(prompt, ModelInput):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise RequestError(
+                f"sample: expected a ModelInput as prompt; got {type(prompt).__name__}. Wrap token "
+                "ids with ModelInput.from_ints."
+            )
         if target_prompt_logprobs is not None or prompt_alt_tokens_k:
             raise UnsupportedError(
                 "sample: target_prompt_logprobs and prompt_alt_tokens_k are not supported here. "

@@ -104,8 +104,10 @@ def target_modules(layers: LinearLayers, config: LoraConfig) -> list[str]:
 
 def peft_config(layers: LinearLayers, config: LoraConfig) -> peft.LoraConfig:
     """The peft configuration of `config`, with targets named as this model names them."""
-    if config.rank < 1:
-        raise ConfigError(f"LoraConfig.rank: expected 1 or more; got {config.rank}.")
+    if not isinstance(config.rank, int) or config.rank < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(
+            f"LoraConfig.rank: expected an integer of 1 or more; got {config.rank!r}."
+        )
     return peft.LoraConfig(
         r=config.rank,
         lora_alpha=LORA_ALPHA,

@@ -143,7 +143,6 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     model_name: str
     dataset: str
     steps: int
-    interrupted: bool
     seconds: float
     """Of this start of the run."""
     accuracy_before: float | None
@@ -160,7 +159,6 @@ def summarise(run: RunSummary, model: str, dataset: str, seconds: float) -> Summ
         model_name=model,
         dataset=dataset,
         steps=run.num_steps_done,
-        interrupted=run.interrupted,
         seconds=seconds,
         accuracy_before=run.first_evaluation.get("test/env/all/correct"),
         accuracy_after=run.last_evaluation.get("test/env/all/correct"),
@@ -169,7 +167,7 @@ def summarise(run: RunSummary, model: str, dataset: str, seconds: float) -> Summ
     )
 
 
-def tell(summary: Summary, log_path: str, console: Console) -> None:
+def tell(summary: Summary, options: TrainConfig, console: Console) -> None:
     """Say how the run ended and what to do with it."""
     console.print()
     if summary.accuracy_before is not None and summary.accuracy_after is not None:
@@ -177,13 +175,11 @@ def tell(summary: Summary, log_path: str, console: Console) -> None:
             f"held-out accuracy: [bold]{summary.accuracy_before:.3f}[/] before, "
             f"[bold]{summary.accuracy_after:.3f}[/] after {summary.steps} steps"
         )
-    console.print(f"the run lies in   {log_path}")
+    console.print(f"the run lies in {options.log_path}")
     if summary.sampler_path is not None:
         console.print("sample from it:")
         console.print(
-            "    from tinker_rl import ServiceClient\n"
-            "    client = ServiceClient().create_sampling_client(\n"
-            f'        model_path="{summary.sampler_path}")'
+            SAMPLE.format(path=summary.sampler_path, renderer=options.renderer_name), markup=False
         )
     console.print(
         "a bigger model:\n"
@@ -192,19 +188,34 @@ def tell(summary: Summary, log_path: str, console: Console) -> None:
     )
 
 
+SAMPLE = """\
+    from tinker_rl import SamplingParams, ServiceClient
+    from tinker_rl.renderers import get_renderer
+
+    client = ServiceClient().create_sampling_client(model_path="{path}")
+    tokenizer = client.get_tokenizer()
+    renderer = get_renderer("{renderer}", tokenizer)
+    question = "17+25=? Answer in \\\\boxed{{}}."
+    prompt = renderer.build_generation_prompt([{{"role": "user", "content": question}}])
+    params = SamplingParams(max_tokens=64, stop=renderer.get_stop_sequences())
+    print(tokenizer.decode(client.sample(prompt, 1, params).result().sequences[0].tokens))"""
+
+
 async def main(config: Config) -> None:
     """Run the recipe."""
     console = Console(highlight=False, soft_wrap=True)
     model, dataset, why = choose(config)
     console.print(f"model [bold]{model}[/] on [bold]{dataset}[/]: {why}")
+    if (model, dataset) == ("tiny", "gsm8k"):
+        console.print("tiny is too small for word problems: the run works, but will not learn them")
     options = train_config(config, model, dataset, console)
     started = time.perf_counter()
     run = await train(options)
-    summary = summarise(run, model, dataset, time.perf_counter() - started)
-    (options.log_dir / "summary.json").write_bytes(msgspec.json.encode(summary))
     if run.interrupted:
         sys.exit(INTERRUPTED)  # the run has said how to go on
-    tell(summary, options.log_path, console)
+    summary = summarise(run, model, dataset, time.perf_counter() - started)
+    (options.log_dir / "summary.json").write_bytes(msgspec.json.encode(summary))
+    tell(summary, options, console)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,13 @@ __all__ = [
     "check_log_dir",
     "config_differences",
     "dump_config",
+    "lock_log_dir",
     "prepare_log_dir",
 ]
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
+LOCK_FILE = ".lock"
 
 RESULT_FILES = (METRICS_FILE, CHECKPOINTS_FILE)
 """What a run writes once it has something to lose."""
@@ -175,6 +179,24 @@ def _read_config(log_dir: Path) -> Any:
         f"log_path: expected a folder that is new, empty or a run's; got {log_dir}, which has no "
         f"{CONFIG_FILE} of a run. Choose another; this one is left as it is."
     )
+
+
+@contextmanager
+def lock_log_dir(log_dir: Path) -> Generator[None]:
+    """Keep a second process from writing into the same folder; the end of a process unlocks it.
+
+    Raises:
+        ConfigError: if another run is writing there now.
+    """
+    with (log_dir / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"log_path: expected a folder that no other process writes into; got {log_dir}, "
+                "where a run is under way. Wait for its end, stop it, or choose another folder."
+            ) from error
+        yield
 
 
 def prepare_log_dir(log_dir: Path, config: Mapping[str, Any]) -> None:

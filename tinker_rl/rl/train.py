@@ -15,7 +15,13 @@ from tinker_rl.rl.checkpoints import CheckpointLog, CheckpointRecord, load_newes
 from tinker_rl.rl.config import Config
 from tinker_rl.rl.files import JsonLines
 from tinker_rl.rl.interrupts import only_error, watch_signals
-from tinker_rl.rl.log_dir import METRICS_FILE, check_log_dir, dump_config, prepare_log_dir
+from tinker_rl.rl.log_dir import (
+    METRICS_FILE,
+    check_log_dir,
+    dump_config,
+    lock_log_dir,
+    prepare_log_dir,
+)
 from tinker_rl.rl.problems import NumberedGroups
 from tinker_rl.rl.progress import RunProgress
 from tinker_rl.rl.run import Run
@@ -137,8 +143,20 @@ class _Start:
         if self._is_complete(num_steps, test_dataset):
             self._say(f"this run is complete: {num_steps} steps in {config.log_path}")
             return
-        client, first_step = await self._training_client(service)
         prepare_log_dir(config.log_dir, dump_config(config))
+        with lock_log_dir(config.log_dir):
+            await self._train_alone(service, groups, test_dataset, num_steps)
+
+    async def _train_alone(
+        self,
+        service: ServiceClient,
+        groups: NumberedGroups,
+        test_dataset: RLDataset | None,
+        num_steps: int,
+    ) -> None:
+        """Go on from the newest checkpoint, in a folder that is ours alone."""
+        config = self._config
+        client, first_step = await self._training_client(service)
         self._cut(first_step)
         if first_step:
             self._say(f"going on after step {first_step} of {num_steps}")
