@@ -267,6 +267,13 @@ def test_a_bad_request_is_told_and_the_others_go_on(sampling, prompt, fields, ki
     assert futures[0].result().sequences[0].tokens == futures[2].result().sequences[0].tokens
 
 
+def test_arguments_of_other_types_are_refused(sampling):
+    with pytest.raises(RequestError, match="expected a ModelInput as prompt; got list"):
+        sampling.sample([1, 2], 1, params())
+    with pytest.raises(RequestError, match="expected SamplingParams; got dict"):
+        sampling.sample(PROMPT, 1, {"max_tokens": 3})
+
+
 def test_what_is_not_there_is_refused(sampling, service, training):
     for fields in ({"prompt_alt_tokens_k": 2}, {"target_prompt_logprobs": object()}):
         with pytest.raises(UnsupportedError, match="not supported here"):

@@ -58,7 +58,7 @@ def test_what_is_queued_is_carried_out_in_order(service, make_data):
 
 
 @given(delays=st.lists(st.sampled_from([0.0, 0.002, 0.01]), min_size=6, max_size=6))
-@settings(max_examples=3)
+@settings(max_examples=2)
 def test_models_that_train_at_the_same_time_do_not_disturb_each_other(service, make_data, delays):
     def train(client, i, waits):
         for step, seconds in enumerate(waits):

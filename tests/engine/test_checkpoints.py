@@ -103,7 +103,7 @@ class Killed(BaseException):
 
 
 @given(after=st.integers(0, 45), overwrite=st.booleans())
-@settings(max_examples=60)
+@settings(max_examples=35)
 def test_a_kill_leaves_the_old_checkpoint_or_the_new_one_or_nothing(
     tmp_path_factory, after, overwrite
 ):
@@ -159,7 +159,7 @@ def test_a_kill_leaves_the_old_checkpoint_or_the_new_one_or_nothing(
     number=st.sampled_from([errno.ENOSPC, errno.EDQUOT, errno.EIO, None]),
     overwrite=st.booleans(),
 )
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_a_write_that_fails_leaves_things_as_they_were(
     tmp_path_factory, files, at, number, overwrite
 ):

@@ -544,7 +544,7 @@ def test_only_what_the_flags_name_is_trained(
         assert torch.equal(value, now.get(inner, now.get(path)))
 
 
-@pytest.mark.parametrize("rank", [0, -1])
-def test_a_rank_below_one_is_refused(learner, rank):
-    with pytest.raises(ConfigError, match=r"LoraConfig\.rank: expected 1 or more"):
+@pytest.mark.parametrize("rank", [0, -1, 1.5, "8", None])
+def test_a_rank_that_is_no_positive_integer_is_refused(learner, rank):
+    with pytest.raises(ConfigError, match=r"LoraConfig\.rank: expected an integer of 1 or more"):
         learner.create("model:9", LoraConfig(rank=rank))

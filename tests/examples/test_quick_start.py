@@ -29,7 +29,7 @@ def test_the_quick_start_teaches_pig_latin(example, capsys):
 
 def test_the_asynchronous_quick_start_does_the_same(example, backend, capsys):
     main = example("quick_start_async").main
-    assert anyio.run(main, "tiny", 45, backend=backend) == "onut-day op-shay"
+    assert anyio.run(main, "tiny", 35, backend=backend) == "onut-day op-shay"
     assert capsys.readouterr().out.endswith("donut shop -> onut-day op-shay\n")
 
 

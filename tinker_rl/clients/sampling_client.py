@@ -62,6 +62,11 @@ class SamplingClient(ClientHandle):
                 f"sample: expected a ModelInput as prompt; got {type(prompt).__name__}. Wrap token "
                 "ids with ModelInput.from_ints."
             )
+        if not isinstance(sampling_params, SamplingParams):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise RequestError(
+                f"sample: expected SamplingParams; got {type(sampling_params).__name__}. Make them "
+                "with SamplingParams(max_tokens=...)."
+            )
         if target_prompt_logprobs is not None or prompt_alt_tokens_k:
             raise UnsupportedError(
                 "sample: target_prompt_logprobs and prompt_alt_tokens_k are not supported here. "

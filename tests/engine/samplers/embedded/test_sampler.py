@@ -274,7 +274,7 @@ def test_the_prompt_cache_is_bounded(make_sampler, make_job, drain):
 @given(
     lengths=st.lists(st.tuples(st.integers(1, 120), st.integers(1, 60)), min_size=1, max_size=12)
 )
-@settings(max_examples=8)
+@settings(max_examples=6)
 def test_keys_and_values_stay_within_their_bound(make_sampler, make_job, drain, lengths):
     sampler = make_sampler(max_cache_gb=1e-3)  # 488 tokens of `tiny`
     bound = sampler._max_cached
@@ -356,7 +356,7 @@ def test_without_a_stop_the_sequence_runs_to_its_limit(make_sampler, make_job, d
     cancels=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 6)), max_size=8),
     rows=st.integers(1, 6),
 )
-@settings(max_examples=15, derandomize=True)
+@settings(max_examples=10, derandomize=True)
 def test_a_cancelled_job_frees_its_rows_and_the_others_go_on(
     make_sampler, make_job, drain, cancels, rows
 ):
