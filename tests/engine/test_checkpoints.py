@@ -340,6 +340,14 @@ def test_a_copy_is_a_checkpoint_of_a_run_of_its_own(store, clock):
     assert contents(store, copy) == OLD
 
 
+def test_a_copy_that_fails_leaves_no_run(store):
+    store.write(PATH, manifest_of(), filling(OLD))
+    with pytest.raises(CheckpointError, match="ttl_seconds"):
+        store.copy(PATH, "def:train:1", 0)
+    assert [run.run_id for run in store.runs()] == [RUN]
+    assert contents(store) == OLD
+
+
 def test_deleting_forgets_it_whole(store):
     store.write(PATH, manifest_of(), filling(OLD))
     store.delete(PATH)

@@ -169,6 +169,10 @@ class Store:
                 _log.warning("%s", error)
         return sorted(records, key=lambda record: record.last_request, reverse=True)
 
+    def delete_run(self, run_id: str) -> None:
+        """Forget a run, with its checkpoints."""
+        shutil.rmtree(self._runs / check_run_id(run_id), ignore_errors=True)
+
     # ---------------------------------------------------------------------------- checkpoints
 
     def write(
@@ -368,13 +372,17 @@ class Store:
             for name in manifest.files:
                 shutil.copy2(folder / name, temporary / name)
 
-        self.write(
-            target,
-            msgspec.structs.replace(manifest, run_id=run_id),
-            fill,
-            ttl_seconds=ttl_seconds,
-            user_metadata=self._meta(folder).user_metadata,
-        )
+        try:
+            self.write(
+                target,
+                msgspec.structs.replace(manifest, run_id=run_id),
+                fill,
+                ttl_seconds=ttl_seconds,
+                user_metadata=self._meta(folder).user_metadata,
+            )
+        except BaseException:
+            self.delete_run(run_id)
+            raise
         return target
 
     def find(self, path: str) -> tuple[CheckpointPath, Manifest]:

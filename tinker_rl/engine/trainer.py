@@ -192,6 +192,7 @@ class TrainerActor(Actor):
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._device.run(self._learner.remove, model_id)
+                await anyio.to_thread.run_sync(self._store.delete_run, model_id)
             del self._runs[model_id]
             raise
         return info
