@@ -18,7 +18,7 @@ class ClockCyclesMachine(RuleBasedStateMachine):
         self.taken = {model: [] for model in MODELS}
         self.queued_with_last = {}
         self.served_while_waiting = {}
-        self.last_visit = (None, 0, 0)  # model, cycle, items
+        self.in_a_row = (None, 0)  # model, items it had while others waited
 
     def waiting(self, model):
         return self.put[model] - len(self.taken[model])
@@ -61,12 +61,10 @@ class ClockCyclesMachine(RuleBasedStateMachine):
             if other != model:
                 self.served_while_waiting[other][model] += 1
         self.served_while_waiting[model] = dict.fromkeys(MODELS, 0)
-        visited, in_cycle, items = self.last_visit
-        items = items + 1 if (visited, in_cycle) == (model, cycle) else 1
-        self.last_visit = (model, cycle, items)
-
-        if len(waited) > 1:
-            assert items <= MAX_PER_VISIT + joined
+        last, items = self.in_a_row
+        items = (items if model == last else 0) + (len(waited) > 1)
+        self.in_a_row = (model, items)
+        assert items <= MAX_PER_VISIT + joined
         if joined and number and self.queued_with_last.get(model):
             before_it_joined, its_cycle = self.taken[model][-2]
             assert its_cycle == cycle or before_it_joined
@@ -119,7 +117,16 @@ def test_what_arrives_during_a_visit_belongs_to_it():
     assert cycles.cycle == 1
 
 
-def test_models_take_turns_at_going_first():
+def test_none_has_two_turns_in_a_row_while_others_wait():
+    cycles = ClockCycles(max_per_visit=2)
+    for _ in range(6):
+        cycles.put("a", "a")
+    assert cycles.next() == "a"
+    cycles.put("b", "b")
+    assert [cycles.next() for _ in range(6)] == ["a", "b", "a", "a", "a", "a"]
+
+
+def test_models_with_much_to_do_alternate():
     cycles = ClockCycles(max_per_visit=1)
     for number in range(4):
         cycles.put("a", ("a", number))

@@ -17,8 +17,8 @@ class ClockCycles(Generic[T]):
     A cycle visits every model that has requests, one after the other, and at each carries out what
     is there and what arrives meanwhile: so a `forward_backward` and an `optim_step` that were
     queued back to back fall into one cycle. At most `max_per_visit` requests of one model are
-    carried out before the next has its turn (one more, when it is `joined` to the last), and the
-    first of a cycle is never the first of the one before while others wait: none starves.
+    carried out before the next has its turn (one more, when it is `joined` to the last), and none
+    has two turns in a row while others wait: none starves.
     """
 
     def __init__(
