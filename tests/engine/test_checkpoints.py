@@ -188,6 +188,19 @@ def test_a_write_that_fails_leaves_things_as_they_were(
         store.write(PATH, manifest_of(), filling(NEW))
 
 
+def test_an_old_checkpoint_that_a_kill_left_does_not_come_back(store):
+    store.write(PATH, manifest_of(), filling(NEW))
+    parent = store.root / "runs" / RUN / "weights"
+    for forget in (store.delete, lambda path: store.set_ttl(path, 1)):
+        shutil.copytree(parent / "step-1", parent / ".old-step-1")
+        assert contents(store) == NEW
+        forget(PATH)
+        if forget == store.delete:
+            assert store.checkpoints() == []
+            store.write(PATH, manifest_of(), filling(NEW))
+    assert leftovers(store) == []
+
+
 def test_leftovers_of_others_are_no_checkpoints(store):
     parent = store.root / "runs" / RUN / "weights"
     (parent / ".tmp-123").mkdir(parents=True)
