@@ -102,16 +102,8 @@ class Killed(BaseException):
     pass
 
 
-@given(after=st.integers(0, 45), overwrite=st.booleans())
-@settings(max_examples=35)
-def test_a_kill_leaves_the_old_checkpoint_or_the_new_one_or_nothing(
-    tmp_path_factory, after, overwrite
-):
-    """From the `after`-th system call on none is made: the process is gone."""
-    root = tmp_path_factory.mktemp("store")
-    store = new_store(root)
-    if overwrite:
-        store.write(PATH, manifest_of(), filling(OLD))
+def write_until_killed(store, after, overwrite):
+    """Write the new checkpoint; from the `after`-th system call on none is made. Whether it was."""
     calls = 0
 
     def dying(function):
@@ -124,7 +116,6 @@ def test_a_kill_leaves_the_old_checkpoint_or_the_new_one_or_nothing(
 
         return call
 
-    killed = False
     with pytest.MonkeyPatch.context() as patch:
         for name in ("mkdir", "open", "rename", "replace", "unlink", "write_bytes"):
             patch.setattr(Path, name, dying(getattr(Path, name)))
@@ -133,22 +124,35 @@ def test_a_kill_leaves_the_old_checkpoint_or_the_new_one_or_nothing(
         try:
             store.write(PATH, manifest_of(), filling(NEW), overwrite=overwrite)
         except Killed:
-            killed = True
-    found = Store(root)
-    if listed := found.checkpoints(RUN):
-        assert [c.tinker_path for c in listed] == [str(PATH)]
-        assert contents(found) in ([OLD, NEW] if overwrite else [NEW])
-    else:
-        assert not overwrite
-        with pytest.raises(CheckpointError, match="got nothing there"):
-            found.open(PATH)
-    if not killed:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_kill_at_any_moment_leaves_the_old_checkpoint_or_the_new_one_or_nothing(
+    tmp_path, overwrite
+):
+    for after in range(200):
+        root = tmp_path / str(after)
+        store = new_store(root)
+        if overwrite:
+            store.write(PATH, manifest_of(), filling(OLD))
+        killed = write_until_killed(store, after, overwrite)
+        found = Store(root)
+        if listed := found.checkpoints(RUN):
+            assert [c.tinker_path for c in listed] == [str(PATH)]
+            assert contents(found) in ([OLD, NEW] if overwrite else [NEW])
+        else:
+            assert not overwrite
+            with pytest.raises(CheckpointError, match="got nothing there"):
+                found.open(PATH)
+        found.write(PATH, manifest_of(), filling(NEW), overwrite=True)
         assert contents(found) == NEW
-    found.write(PATH, manifest_of(), filling(NEW), overwrite=True)
-    assert contents(found) == NEW
-    found.delete(PATH)
-    assert found.checkpoints() == []  # and nothing older comes back
-    shutil.rmtree(root)
+        found.delete(PATH)
+        assert found.checkpoints() == []  # and nothing older comes back
+        if not killed:
+            break
+    assert 10 < after < 199
 
 
 @given(
