@@ -233,6 +233,16 @@ def test_samples_of_one_request_differ(make_sampler, make_job, drain):
     assert len({tuple(s.tokens) for s in sequences}) == 10
 
 
+def test_a_sample_does_not_depend_on_how_many_are_asked_for(make_sampler, make_job, drain):
+    tokens = []
+    for number in (1, 2, 5):
+        sampler = make_sampler(max_rows=3)
+        sampler.add(make_job(0, num_samples=number))
+        tokens.append([s.tokens for s in drain(sampler)[0].sequences])
+    assert tokens[0] == tokens[1][:1] == tokens[2][:1]
+    assert tokens[1] == tokens[2][:2]
+
+
 def test_more_samples_than_rows_are_all_sampled(make_sampler, make_job, drain):
     sampler = make_sampler(max_rows=3)
     for number in range(4):
@@ -288,6 +298,21 @@ def test_keys_and_values_stay_within_their_bound(make_sampler, make_job, drain, 
             # Slots come by 16 and tokens by 64; a single row fits always.
             assert max(0, slots - 15) * max(0, length - 63) <= max(bound, length)
     assert answered == set(range(len(lengths)))
+
+
+def test_a_job_that_waits_for_much_room_is_not_overtaken_for_ever(make_sampler, make_job):
+    sampler = make_sampler(max_cache_gb=1e-3)  # 488 tokens of `tiny`
+    for number in range(1, 5):
+        sampler.add(make_job(number, range(5), max_tokens=3 + number))  # never all at once
+    sampler.burst(0)
+    sampler.add(make_job(0, range(400), num_samples=2, max_tokens=30))
+    next_id, done = 5, set()
+    while 0 not in done:
+        assert next_id < 100, "small jobs keep the large one waiting"
+        for job_id, _ in sampler.burst(0):
+            done.add(job_id)
+            sampler.add(make_job(next_id, range(5), max_tokens=7))
+            next_id += 1
 
 
 # ----------------------------------------------------------------------------------------- stops
