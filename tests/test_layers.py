@@ -11,12 +11,14 @@ import tinker_rl
 
 ROOT = Path(tinker_rl.__file__).parent
 GROUND = {"types", "errors", "futures", "requests", "backend", "losses", "actors", "openmp"}
-MODELS = {"lineup", "hub", "tokenizers"}
+MODELS = {"lineup", "hub", "tokenizers", "architectures", "hyperparam_utils"}
 BELOW = {  # what each part may import, besides itself and the ground
     **{part: set() for part in GROUND},
     "hub": set(),
     "lineup": {"hub"},
     "tokenizers": {"lineup"},
+    "architectures": {"lineup", "hub"},
+    "hyperparam_utils": {"architectures", "lineup", "hub"},
     "data": set(),
     "engine": MODELS,
     "wire": set(),
@@ -100,6 +102,7 @@ def test_clients_meet_the_engine_in_one_place():
 def test_the_engine_is_imported_when_it_is_opened_and_not_before():
     """`import tinker_rl` and the parts that run in workers start fast: without torch."""
     parts = ["envs", "completers", "policies", "renderers", "rl", "clients", "data", "lineup"]
+    parts += ["architectures", "hyperparam_utils"]
     heavy = ["torch", "transformers", "peft", "tinker_rl.engine"]
     script = (
         f"import sys\n"
