@@ -95,6 +95,7 @@ def make_data() -> Callable[..., list[Datum]]:
             "weights": lambda n: rng.choice([0.0, 1.0, -0.5], n),
             "advantages": lambda n: rng.normal(size=n),
             "logprobs": lambda n: -8 * rng.random(n),
+            "sequence_ratio_mask": lambda n: rng.integers(0, 2, n),
         }
         return [
             Datum(

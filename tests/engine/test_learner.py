@@ -17,6 +17,7 @@ INPUTS = {
     "ppo": POLICY,
     "cispo": POLICY,
     "dro": POLICY,
+    "gspo": (*POLICY, "sequence_ratio_mask"),
 }
 lengths = st.lists(st.integers(1, 24), min_size=1, max_size=6)
 
@@ -101,7 +102,7 @@ def test_logits_made_in_chunks_give_the_same_gradient(
     data = make_data([40, 30])
     whole = run(learner.forward_backward("model:0", data, "cross_entropy"))
     expected = taken(adapter)
-    monkeypatch.setattr("tinker_rl.engine.scoring.logits_chunk", lambda vocab_size: 16)
+    monkeypatch.setattr("tinker_rl.engine.scoring.logits_chunk", lambda vocab_size, device: 16)
     chunked = run(learner.forward_backward("model:0", data, "cross_entropy"))
     np.testing.assert_allclose(logprobs(whole), logprobs(chunked), atol=1e-5)
     assert distance(expected, taken(adapter)) <= 1e-5 * norm(expected)
@@ -265,6 +266,8 @@ BAD_DATA = {
         ModelInput.from_ints([1] * 9 + [5000]), d.loss_fn_inputs
     ),
     "matrix of targets": lambda d: changed(d, target_tokens=[[1, 2]] * 10),
+    "cube of targets": lambda d: changed(d, target_tokens=[[[1]]] * 10),
+    "no target at all": lambda d: changed(d, target_tokens=np.zeros((10, 0))),
     "unknown input": lambda d: changed(d, advantage=[1.0] * 10),
     "no targets": lambda d: Datum(d.model_input, {k: d.loss_fn_inputs[k] for k in POLICY}),
     "no advantages": lambda d: Datum(
@@ -301,7 +304,7 @@ def test_a_request_that_fails_leaves_the_gradients_as_they_were(
 @pytest.mark.parametrize(
     ("loss", "config"),
     [
-        ("gspo", None),
+        ("stable_reinforce", None),
         ("entropy", None),
         ("ppo", {"clip": 0.2}),
         ("ppo", {"clip_low_threshold": "x"}),
@@ -386,7 +389,7 @@ def test_a_custom_cross_entropy_equals_the_built_in(learner, adapter, run, make_
 
     custom = run(learner.forward_backward("model:0", data, "custom", custom=cross_entropy))
     assert distance(expected, taken(adapter)) <= 1e-5 * norm(expected)
-    np.testing.assert_allclose(logprobs(built_in), logprobs(custom), atol=1e-6)
+    np.testing.assert_allclose(logprobs(built_in), logprobs(custom), atol=1e-5)
     assert custom.metrics["loss:sum"] == pytest.approx(built_in.metrics["loss:sum"], rel=1e-5)
     assert custom.metrics["datums:mean"] == 3
     assert custom.metrics["tokens:sum"] == 28

@@ -7,11 +7,11 @@ stop after each micro-batch, so that others get the device in between.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
+import msgspec
 import numpy as np
 import peft
 import torch
@@ -19,11 +19,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tinker_rl.engine import lora
-from tinker_rl.engine.batching import plan_microbatches
+from tinker_rl.engine.asks import collect_asks
+from tinker_rl.engine.custom_loss import call_custom_loss, check_finite
 from tinker_rl.engine.losses import get_loss, loss_config
-from tinker_rl.engine.scoring import LanguageModel, token_logprobs
+from tinker_rl.engine.optimizer import check_adam, gradient_norm, make_optimizer, take_step
+from tinker_rl.engine.passes import Passes
 from tinker_rl.engine.validation import check_data
-from tinker_rl.errors import RequestError, UnsupportedError
+from tinker_rl.engine.work import WorkMeter, architecture_of, known_peak_flops
+from tinker_rl.errors import ConfigError, RequestError
 from tinker_rl.losses import CustomLoss
 from tinker_rl.types import (
     AdamParams,
@@ -34,10 +37,24 @@ from tinker_rl.types import (
     TensorData,
 )
 
-__all__ = ["Adapter", "Learner", "Steps"]
+__all__ = ["Adapter", "Learner", "LearnerConfig", "Steps"]
 
 Steps: TypeAlias = Generator[None, None, ForwardBackwardOutput]
 """Work that stops after each micro-batch and gives its result at the end."""
+
+
+class LearnerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How a learner computes; none of it changes a gradient beyond rounding."""
+
+    token_budget: int | None = None
+    """Most tokens of a micro-batch, those of shared prefixes counted once. None: 16384 on a GPU,
+    4096 on a CPU."""
+    gradient_checkpointing: bool = False
+    """Keep one hidden state a layer and token, and compute the rest again for the backward pass:
+    less memory, about a third more time."""
+    peak_flops: float | None = None
+    """Most floating-point operations a second of the device, for the `mfu` metric. None: as known
+    for the GPU; where it is not known, the metric is left out."""
 
 
 @dataclass
@@ -55,37 +72,31 @@ class Adapter:
     """Optimiser steps taken."""
 
 
-@dataclass
-class _MicroBatch:
-    input_ids: Tensor
-    """Token ids, int64, shape [B, T], padded on the right with 0."""
-    flat_N: Tensor
-    """Index of each real token in the flattened [B * T]."""
-    inputs: dict[str, Tensor]
-    """Loss inputs, shape [N]."""
-    indices: list[int]
-    lengths: list[int]
-
-
 class Learner:
     """All adapters over one frozen base model. Gradients are exact sums, never averaged."""
 
-    def __init__(self, model: PreTrainedModel, base_model: str, context: int) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        base_model: str,
+        context: int,
+        config: LearnerConfig | None = None,
+    ) -> None:
         """
         Raises:
             UnsupportedError: if the model's logits are not of the plain kind.
+            ConfigError: if the model cannot do what `config` asks for.
         """
+        config = config or LearnerConfig()
         self.base_model = base_model
         self.context = context
         self.device = model.device
-        self.token_budget = 16384 if self.device.type == "cuda" else 4096
-        self._language_model = LanguageModel(model)
-        reason = self._language_model.check_supported()
-        if reason:
-            raise UnsupportedError(
-                f"base_model {base_model!r}: expected logits that are the unembedding of the "
-                f"hidden states; got {type(model).__name__}: {reason}. Use another model."
-            )
+        self.token_budget = _token_budget(config, self.device)
+        self._passes = Passes(model, base_model)
+        if config.gradient_checkpointing:
+            self._passes.checkpoint_gradients()
+        self._architecture = architecture_of(model)
+        self._peak_flops = config.peak_flops or known_peak_flops(self.device)
         self._model: PreTrainedModel | peft.PeftModel = model
         self._layers = lora.LinearLayers.of(model)
         self._adapters: dict[str, Adapter] = {}
@@ -94,24 +105,18 @@ class Learner:
     @property
     def vocab_size(self) -> int:
         """Number of token ids."""
-        return self._language_model.vocab_size
+        return self._passes.vocab_size
 
     # ------------------------------------------------------------------------------- adapters
 
     def create(self, name: str, config: LoraConfig) -> Adapter:
         """Add a freshly initialised adapter; without a seed one is drawn and kept in its config."""
         seed = config.seed if config.seed is not None else secrets.randbits(31)
-        config = LoraConfig(
-            rank=config.rank,
-            seed=seed,
-            train_mlp=config.train_mlp,
-            train_attn=config.train_attn,
-            train_unembed=config.train_unembed,
-        )
+        config = msgspec.structs.replace(config, seed=seed)
         settings = lora.peft_config(self._layers, config)
         self._model = lora.add_adapter(self._model, name, settings, seed % 2**63)
         params = lora.adapter_parameters(self._model, name)
-        optimizer = torch.optim.AdamW(list(params.values()), fused=True)
+        optimizer = make_optimizer(params.values())
         self._adapters[name] = Adapter(name, config, settings, params, optimizer)
         self._active = None
         return self._adapters[name]
@@ -156,114 +161,62 @@ class Learner:
         """Loss of `data`, and its gradient added to the adapter's: all of it, or nothing.
 
         Returns:
-            Steps whose result has `logprobs`, float32 [N], for every datum.
+            Steps whose result has `logprobs` for every datum: float32, the shape of its
+            `target_tokens`.
         Raises:
             RequestError: for data or options that the loss cannot be computed on.
         """
-        started = time.perf_counter()
         adapter = self._adapters[name]
-        required: tuple[str, ...] = ()
-        optional: tuple[str, ...] = ()
-        options: dict[str, float] = {}
-        if custom is None:
-            spec = get_loss(loss_fn)
-            options = loss_config(loss_fn, config)
-            required = tuple(key for key in spec.inputs if key not in spec.optional)
-            optional = spec.optional
-        check_data(
+        spec = None if custom is not None else get_loss(loss_fn)
+        keys = () if spec is None else spec.inputs
+        optional = () if spec is None else spec.optional
+        options = {} if spec is None else loss_config(loss_fn, config)
+        sequences = check_data(
             data,
-            required,
+            [key for key in keys if key not in optional],
             optional,
             vocab_size=self.vocab_size,
             context=self.context,
             allow_other_inputs=custom is not None,
         )
-        lengths = [datum.model_input.length for datum in data]
+        meter = WorkMeter(self._architecture, self._peak_flops)
         self._activate(name)
         _clear(adapter)
-        logprobs: list[Tensor | None] = [None] * len(data)
+        logprobs: list[Tensor] = [torch.empty(0)] * len(data)
         loss_sum = 0.0
         metrics: dict[str, float] = {}
         try:
-            for indices in plan_microbatches(lengths, self.token_budget):
-                batch = self._microbatch(data, indices, required, optional)
-                with torch.set_grad_enabled(not forward_only):
-                    logprobs_N = self._logprobs(batch)
-                    if custom is None:
-                        loss = get_loss(loss_fn).fn(logprobs_N, batch.inputs, options).sum()
-                        loss_sum += self._backward(loss, forward_only)
-                        logprobs_N = logprobs_N.detach()
-                parts = logprobs_N.split(batch.lengths)
-                for index, part in zip(batch.indices, parts, strict=True):
+            for batch in self._passes.plan(sequences, self.token_budget):
+                with meter.working(), torch.set_grad_enabled(not forward_only):
+                    mask = None if spec is None else spec.mask
+                    asks = collect_asks(batch, data, keys, mask, self.device)
+                    if spec is None:
+                        logprobs_A = self._passes.logprobs(batch, asks)
+                    else:
+                        logprobs_A, loss = self._passes.loss(batch, asks, loss_fn, spec, options)
+                        loss_sum += check_finite("forward_backward", float(loss))
+                    meter.count(batch, asks, forward_only=forward_only)
+                for index, part in zip(batch.indices, asks.split(logprobs_A), strict=True):
                     logprobs[index] = part
                 yield
-            done = [cast(Tensor, part) for part in logprobs]
-            if custom is not None:
-                loss, metrics = _custom_loss(custom, data, done)
-                loss_sum = self._backward(loss, forward_only)
-            if not forward_only:
-                _commit(adapter)
+            with meter.working():
+                if custom is not None:
+                    loss, metrics = call_custom_loss(custom, data, logprobs)
+                    loss_sum = check_finite("forward_backward_custom", float(loss.detach()))
+                    if not forward_only:
+                        loss.backward()
+                if not forward_only:
+                    _commit(adapter)
         finally:
             _clear(adapter)
-        tokens = sum(lengths)
         return ForwardBackwardOutput(
-            loss_fn_outputs=[{"logprobs": TensorData.from_torch(part)} for part in done],
+            loss_fn_outputs=[{"logprobs": TensorData.from_torch(part)} for part in logprobs],
             metrics={
                 "loss:sum": loss_sum,
-                "tokens:sum": float(tokens),
-                "tokens_per_second:mean": tokens / (time.perf_counter() - started),
+                **meter.metrics(),
                 **{key if ":" in key else f"{key}:mean": value for key, value in metrics.items()},
             },
         )
-
-    def _microbatch(
-        self,
-        data: Sequence[Datum],
-        indices: list[int],
-        required: Sequence[str],
-        optional: Sequence[str],
-    ) -> _MicroBatch:
-        lengths = [data[index].model_input.length for index in indices]
-        width = max(lengths)
-        ids = np.zeros((len(indices), width), np.int64)
-        for row, index in enumerate(indices):
-            ids[row, : lengths[row]] = data[index].model_input.to_ints()
-        flat = np.concatenate([np.arange(n) + row * width for row, n in enumerate(lengths)])
-        inputs: dict[str, Tensor] = {}
-        for key in ("target_tokens", *required, *optional):
-            columns = [
-                data[index].loss_fn_inputs[key].array
-                if key in data[index].loss_fn_inputs
-                else np.ones(length, np.float32)
-                for index, length in zip(indices, lengths, strict=True)
-            ]
-            inputs[key] = torch.from_numpy(np.concatenate(columns)).to(self.device)
-        return _MicroBatch(
-            torch.from_numpy(ids).to(self.device),
-            torch.from_numpy(flat).to(self.device),
-            inputs,
-            indices,
-            lengths,
-        )
-
-    def _logprobs(self, batch: _MicroBatch) -> Tensor:
-        # Padding stands on the right of causal attention: it changes no real token, so no mask.
-        hidden_BTH = self._language_model.hidden_states(batch.input_ids, use_cache=False)
-        hidden_NH = hidden_BTH.flatten(0, 1)[batch.flat_N]
-        return token_logprobs(
-            hidden_NH, batch.inputs["target_tokens"], self._language_model.head, self.vocab_size
-        )
-
-    def _backward(self, loss: Tensor, forward_only: bool) -> float:
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise RequestError(
-                f"forward_backward: expected a finite loss; got {value}. Check the logprobs and "
-                "advantages of this request: nothing of it was applied."
-            )
-        if not forward_only:
-            loss.backward()
-        return value
 
     # ------------------------------------------------------------------------------- optimiser
 
@@ -273,7 +226,7 @@ class Learner:
         Raises:
             RequestError: if there are none, if they are not finite, or on an option out of range.
         """
-        _check_adam(params)
+        check_adam(params)
         adapter = self._adapters[name]
         if not adapter.gradients:
             raise RequestError(
@@ -284,28 +237,22 @@ class Learner:
             parameter.grad = adapter.gradients.get(key)
         adapter.gradients = {}
         try:
-            limit = params.grad_clip_norm if params.grad_clip_norm > 0 else float("inf")
-            norm = float(torch.nn.utils.clip_grad_norm_(adapter.params.values(), limit))
-            if not np.isfinite(norm):
-                raise RequestError(
-                    f"optim_step: expected a finite gradient norm; got {norm}. The step was not "
-                    "taken and the gradients were dropped; lower the learning rate or set "
-                    "grad_clip_norm."
-                )
-            for group in adapter.optimizer.param_groups:
-                group.update(
-                    lr=params.learning_rate,
-                    betas=(params.beta1, params.beta2),
-                    eps=params.eps,
-                    weight_decay=params.weight_decay,
-                )
-            adapter.optimizer.step()
+            norm = take_step(adapter.optimizer, list(adapter.params.values()), params)
         finally:
             _clear(adapter)
         adapter.steps += 1
         return OptimStepResponse(
             metrics={"grad_norm:mean": norm, "learning_rate:mean": params.learning_rate}
         )
+
+
+def _token_budget(config: LearnerConfig, device: torch.device) -> int:
+    budget = config.token_budget
+    if budget is None:
+        return 16384 if device.type == "cuda" else 4096
+    if budget < 1:
+        raise ConfigError(f"LearnerConfig.token_budget: expected 1 or more; got {budget}.")
+    return budget
 
 
 def _clear(adapter: Adapter) -> None:
@@ -316,68 +263,20 @@ def _clear(adapter: Adapter) -> None:
 def _commit(adapter: Adapter) -> None:
     """Add the gradients of one whole request to those that wait for a step.
 
+    A parameter that the request did not reach has a gradient of 0.
+
     Raises:
         RequestError: if they are not finite; none of them is added.
     """
-    own = [p.grad for p in adapter.params.values() if p.grad is not None]
-    norm = float(torch.nn.utils.get_total_norm(own))
+    norm = gradient_norm(p.grad for p in adapter.params.values() if p.grad is not None)
     if not np.isfinite(norm):
         raise RequestError(
             f"forward_backward: expected a finite gradient; got one of norm {norm}. Check the "
             "logprobs and advantages of this request: nothing of it was applied."
         )
     for key, parameter in adapter.params.items():
-        if parameter.grad is None:
-            continue
-        if key in adapter.gradients:
+        if key not in adapter.gradients:
+            gradient = parameter.grad
+            adapter.gradients[key] = torch.zeros_like(parameter) if gradient is None else gradient
+        elif parameter.grad is not None:
             adapter.gradients[key] += parameter.grad
-        else:
-            adapter.gradients[key] = parameter.grad
-
-
-def _custom_loss(
-    fn: CustomLoss, data: Sequence[Datum], logprobs: list[Tensor]
-) -> tuple[Tensor, dict[str, float]]:
-    try:
-        loss, metrics = fn(list(data), logprobs)
-        values = {key: float(value) for key, value in metrics.items()}
-    except (Exception, SystemExit) as error:
-        raise RequestError(
-            f"forward_backward_custom: the loss function raised {type(error).__name__}: {error}, "
-            "or did not return (loss, metrics). Nothing of this request was applied."
-        ) from error
-    if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise RequestError(
-            f"forward_backward_custom: expected a loss that is a tensor; got "
-            f"{type(loss).__name__}. Compute it from the logprobs that the function is given."
-        )
-    if loss.numel() != 1:
-        raise RequestError(
-            f"forward_backward_custom: expected a scalar loss; got shape {list(loss.shape)}. "
-            "Sum or average it."
-        )
-    if (
-        torch.is_grad_enabled()
-        and not loss.requires_grad
-        and any(x.requires_grad for x in logprobs)
-    ):
-        raise RequestError(
-            "forward_backward_custom: expected a loss that depends on the logprobs; got one "
-            "without a graph. Do not detach them or turn them into numbers."
-        )
-    return loss.reshape(()), values
-
-
-def _check_adam(params: AdamParams) -> None:
-    rules = (
-        ("learning_rate", params.learning_rate >= 0, "0 or more"),
-        ("beta1", 0 <= params.beta1 < 1, "in [0, 1)"),
-        ("beta2", 0 <= params.beta2 < 1, "in [0, 1)"),
-        ("eps", params.eps >= 0, "0 or more"),
-        ("weight_decay", params.weight_decay >= 0, "0 or more"),
-        ("grad_clip_norm", params.grad_clip_norm >= 0, "0 (off) or more"),
-    )
-    for name, holds, rule in rules:
-        value = getattr(params, name)
-        if not (holds and np.isfinite(value)):
-            raise RequestError(f"AdamParams.{name}: expected {rule}; got {value}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from typing import Any, cast
 
 import torch
@@ -14,12 +15,13 @@ __all__ = [
     "PROBE_TOLERANCE",
     "LanguageModel",
     "logits_chunk",
+    "loss_and_gradient",
     "probe_difference",
     "token_logprobs",
 ]
 
-_LOGIT_BUDGET = 16 * 1024 * 1024
-"""Most logits held at once: 64 MiB of float32."""
+_LOGIT_BUDGET = {"cpu": 4 * 1024 * 1024, "cuda": 16 * 1024 * 1024}
+"""Most logits held at once. 16 MiB of float32 stay in a CPU's cache: measured, more is slower."""
 
 PROBE = torch.arange(3, 11)[None]
 """A few tokens, by which a part of a model is compared with the whole."""
@@ -86,34 +88,105 @@ def probe_difference(one: Tensor, other: Tensor) -> float:
     return float((one.float().log_softmax(-1) - other.float().log_softmax(-1)).abs().median())
 
 
-def logits_chunk(vocab_size: int) -> int:
+def logits_chunk(vocab_size: int, device: torch.device) -> int:
     """Rows of logits to make at once."""
-    return max(64, _LOGIT_BUDGET // vocab_size)
+    return max(64, _LOGIT_BUDGET.get(device.type, _LOGIT_BUDGET["cuda"]) // vocab_size)
 
 
-def _gather(hidden_NH: Tensor, target_N: Tensor, head: nn.Module) -> Tensor:
+class _LogSoftmaxAt(torch.autograd.Function):
+    """Log-softmax at chosen entries; its gradient takes the place of the logits in memory."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_NV: Tensor, row_A: Tensor, token_A: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        norm_N = logits_NV.logsumexp(dim=1)
+        ctx.save_for_backward(logits_NV, norm_N, row_A, token_A)
+        return logits_NV[row_A, token_A] - norm_N[row_A]
+
+    @staticmethod
+    def backward(ctx: Any, grad_A: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        logits_NV, norm_N, row_A, token_A = ctx.saved_tensors
+        sum_N = torch.zeros_like(norm_N).index_add_(0, row_A, grad_A)
+        # Nobody needs the logits again: they were made for this one use.
+        grad_NV = logits_NV.sub_(norm_N[:, None]).exp_().mul_(-sum_N[:, None])
+        grad_NV.index_put_((row_A, token_A), grad_A, accumulate=True)
+        return grad_NV, None, None
+
+
+def _score(hidden_NH: Tensor, row_A: Tensor, token_A: Tensor, head: nn.Module) -> Tensor:
     logits_NV = head(hidden_NH).float()
-    chosen_N = logits_NV.gather(1, target_N[:, None])[:, 0]
-    return chosen_N - logits_NV.logsumexp(dim=1)
+    return cast(Tensor, _LogSoftmaxAt.apply(logits_NV, row_A, token_A))
 
 
-def token_logprobs(hidden_NH: Tensor, target_N: Tensor, head: nn.Module, vocab_size: int) -> Tensor:
-    """Log-probability of each target token.
+def _chunks(
+    hidden_NH: Tensor, row_A: Tensor, vocab_size: int
+) -> Generator[tuple[slice, slice, Tensor]]:
+    """(rows, asks, row of each ask within the chunk) of each chunk; `row_A` is sorted."""
+    size = logits_chunk(vocab_size, hidden_NH.device)
+    starts = list(range(0, hidden_NH.shape[0], size))
+    firsts = torch.searchsorted(row_A, torch.tensor(starts, device=row_A.device)).tolist()
+    for start, first, last in zip(starts, firsts, [*firsts[1:], len(row_A)], strict=False):
+        yield slice(start, start + size), slice(first, last), row_A[first:last] - start
+
+
+def token_logprobs(
+    hidden_NH: Tensor, row_A: Tensor, token_A: Tensor, head: nn.Module, vocab_size: int
+) -> Tensor:
+    """Log-probability of each token that is asked for, with a graph where gradients are enabled.
 
     Logits are made in chunks, which the backward pass makes again: memory grows with N, not N x V.
 
     Args:
-        hidden_NH: Hidden state of the position before each target, shape [N, H].
-        target_N: Token ids, int64, shape [N].
+        hidden_NH: Hidden states of the positions before the tokens, shape [N, H].
+        row_A: At which of them each token is asked for, int64, shape [A], ascending.
+        token_A: Token ids, int64, shape [A].
     Returns:
-        Natural logarithms, float32, shape [N].
+        Natural logarithms, float32, shape [A].
     """
-    size = logits_chunk(vocab_size)
-    if hidden_NH.shape[0] <= size:
-        return _gather(hidden_NH, target_N, head)
-    chunks = zip(hidden_NH.split(size), target_N.split(size), strict=True)
-    if not torch.is_grad_enabled():
-        return torch.cat([_gather(h, t, head) for h, t in chunks])
-    return torch.cat(
-        [cast(Tensor, checkpoint(_gather, h, t, head, use_reentrant=False)) for h, t in chunks]
-    )
+    parts = [hidden_NH.new_empty(0, dtype=torch.float32)]
+    several = len(hidden_NH) > logits_chunk(vocab_size, hidden_NH.device)
+    for rows, asks, local_A in _chunks(hidden_NH, row_A, vocab_size):
+        arguments = (hidden_NH[rows], local_A, token_A[asks], head)
+        parts.append(
+            cast(Tensor, checkpoint(_score, *arguments, use_reentrant=False))
+            if several and torch.is_grad_enabled()
+            else _score(*arguments)
+        )
+    return torch.cat(parts)
+
+
+def loss_and_gradient(
+    hidden_NH: Tensor,
+    row_A: Tensor,
+    token_A: Tensor,
+    head: nn.Module,
+    vocab_size: int,
+    loss_fn: Callable[[Tensor, slice], Tensor],
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A loss whose terms each depend on one token, and its gradient, with each logit made once.
+
+    The gradient of a chunk of logits is taken as soon as they are made, so they need not be kept,
+    nor made again. That of the head's parameters is added to their `grad`.
+
+    Args:
+        hidden_NH, row_A, token_A: As for `token_logprobs`; `hidden_NH` without a graph.
+        loss_fn: Gives the loss of some of the tokens, shape [a], from their logprobs and from the
+            slice of [A] that they are.
+    Returns:
+        The logprobs, float32, shape [A]; the loss, a scalar; its gradient by `hidden_NH`, shape
+        [N, H], None where that needs none.
+    """
+    needs_gradient = hidden_NH.requires_grad
+    grad_NH = torch.empty_like(hidden_NH) if needs_gradient else None
+    logprobs_A = torch.empty(len(row_A), device=hidden_NH.device)
+    total = torch.zeros((), device=hidden_NH.device)
+    for rows, asks, local_A in _chunks(hidden_NH, row_A, vocab_size):
+        part = hidden_NH[rows].detach().requires_grad_(needs_gradient)
+        logprobs = _score(part, local_A, token_A[asks], head)
+        loss = loss_fn(logprobs, asks).sum()
+        if loss.requires_grad:
+            loss.backward()
+        if grad_NH is not None:
+            grad_NH[rows] = 0 if part.grad is None else part.grad
+        logprobs_A[asks] = logprobs.detach()
+        total += loss.detach()
+    return logprobs_A, total, grad_NH

@@ -76,6 +76,11 @@ class ModelInput(msgspec.Struct, frozen=True):
         """All token ids, in order."""
         return [token for chunk in self.chunks for token in chunk.tokens]
 
+    def to_numpy(self) -> Array:
+        """All token ids, in order, int64, shape [T]."""
+        parts = [np.array(chunk.tokens, np.int64) for chunk in self.chunks]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
     @property
     def length(self) -> int:
         """Number of tokens."""

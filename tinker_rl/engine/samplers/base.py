@@ -113,7 +113,7 @@ def check_sample(request: Sample, vocab_size: int, context: int) -> int:
     """
     params = request.sampling_params
     length = request.prompt.length
-    check_tokens("sample: prompt", request.prompt.to_ints(), vocab_size)
+    check_tokens("sample: prompt", request.prompt.to_numpy(), vocab_size)
     if request.num_samples < 1:
         raise RequestError(f"sample: expected num_samples of 1 or more; got {request.num_samples}.")
     _check_params(params)

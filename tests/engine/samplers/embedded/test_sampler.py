@@ -144,7 +144,7 @@ def test_prompt_scores_in_chunks_are_the_same(make_sampler, make_job, drain, mon
     whole.add(job)
     expected = drain(whole)[0]
     monkeypatch.setattr(
-        "tinker_rl.engine.samplers.embedded.prompts.logits_chunk", lambda vocab_size: 16
+        "tinker_rl.engine.samplers.embedded.prompts.logits_chunk", lambda vocab_size, device: 16
     )
     chunked.add(job)
     got = drain(chunked)[0]

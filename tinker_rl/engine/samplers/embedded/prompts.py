@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tinker_rl.engine.batching import plan_microbatches
+from tinker_rl.engine.batching import lay_out
 from tinker_rl.engine.samplers.base import SampleJob
 from tinker_rl.engine.samplers.embedded.kv_cache import PromptKeys, PromptReader
 from tinker_rl.engine.samplers.embedded.replica import Replica
@@ -81,14 +81,12 @@ def read_prompts(
 ) -> list[tuple[ReadPrompt, PromptScores]]:
     """Read the prompts of `jobs`, all of one version that is in use; each distinct one once."""
     found: dict[int, tuple[ReadPrompt, PromptScores]] = {}
-    lengths = [len(job.prompt) for job in jobs]
-    for indices in plan_microbatches(lengths, _READ_TOKENS):
-        width = max(lengths[index] for index in indices)
-        ids = np.zeros((len(indices), width), np.int64)
-        for row, index in enumerate(indices):
-            ids[row, : lengths[index]] = jobs[index].prompt
+    prompts = [np.array(job.prompt, np.int64) for job in jobs]
+    lengths = [len(prompt) for prompt in prompts]
+    for batch in lay_out(prompts, _READ_TOKENS, "padded"):
+        indices = batch.indices  # one a row, in this order
         reader = PromptReader()
-        hidden_UTH = replica.read(torch.from_numpy(ids).to(replica.device), reader)
+        hidden_UTH = replica.read(torch.from_numpy(batch.token_BT).to(replica.device), reader)
         last = torch.tensor([lengths[index] - 1 for index in indices], device=replica.device)
         rows = torch.arange(len(indices), device=replica.device)
         logits_UV = replica.logits(hidden_UTH[rows, last])
@@ -109,7 +107,7 @@ def _scores(replica: Replica, hidden_TH: Tensor, job: SampleJob) -> PromptScores
     top_ids = np.zeros((length, k), np.int32)
     top_logprobs = np.full((length, k), MASKED_LOGPROB, np.float32)
     target_T = torch.tensor(job.prompt, device=replica.device)
-    step = logits_chunk(replica.vocab_size)
+    step = logits_chunk(replica.vocab_size, replica.device)
     for start in range(first, length, step):
         stop = min(length, start + step)
         logits_NV = replica.logits(hidden_TH[start - 1 : stop - 1]).float()

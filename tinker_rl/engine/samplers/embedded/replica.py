@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from tinker_rl.engine.attention import attention_kinds
 from tinker_rl.engine.samplers.base import AdapterWeights
 from tinker_rl.engine.samplers.embedded.kv_cache import PromptKeys, PromptReader, SlotCache
 from tinker_rl.engine.scoring import PROBE, PROBE_TOLERANCE, LanguageModel, probe_difference
@@ -125,16 +126,8 @@ AttentionInterface.register(_ATTENTION, _attend)
 
 
 def _check_attention(model: PreTrainedModel) -> None:
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    window = getattr(config, "sliding_window", None)
-    if (
-        not hasattr(config, "layer_types")
-        and window
-        and getattr(config, "use_sliding_window", True)
-    ):
-        kinds.add("sliding_attention")
-    if kinds != {"full_attention"} or getattr(config, "attn_logit_softcapping", None):
+    kinds = attention_kinds(model)
+    if kinds != {"full_attention"}:
         raise UnsupportedError(
             f"embedded sampler: expected full attention in every layer; got {sorted(kinds)} in "
             f"{type(model).__name__}. Sample this model with vLLM."
