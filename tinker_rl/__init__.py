@@ -4,6 +4,7 @@
 import tinker_rl.openmp  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from tinker_rl.clients import RestClient, SamplingClient, ServiceClient, TrainingClient
 from tinker_rl.futures import APIFuture
+from tinker_rl.losses import register_loss
 from tinker_rl.types import (
     AdamParams,
     Datum,
@@ -33,4 +34,5 @@ __all__ = [
     "ServiceClient",
     "TensorData",
     "TrainingClient",
+    "register_loss",
 ]

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinker_rl import AdamParams, ServiceClient
-from tinker_rl.engine.learner import Learner
 from tinker_rl.engine.local import EngineOptions
+from tinker_rl.engine.passes import Passes
 from tinker_rl.errors import (
     CheckpointError,
     EngineError,
@@ -112,7 +112,7 @@ def test_a_request_that_fails_stops_neither_the_next_nor_the_gradient(service, m
                 each.forward_backward(make_data(), "cross_enthropy"),
                 each.forward_backward([], "cross_entropy"),
                 each.forward_backward(make_data(), "ppo"),
-                each.forward_backward(make_data(), "gspo"),
+                each.forward_backward(make_data(), "stable_reinforce"),
                 each.forward_backward(make_data(), "custom"),
                 each.optim_step(AdamParams(beta1=2.0)),
                 each.load_state("tinker://nobody/weights/x"),
@@ -143,11 +143,11 @@ def test_a_crash_in_the_learner_fails_that_request_alone(
     for each in (client, twin):
         each.forward_backward(make_data(), "cross_entropy").result()
 
-    def crash(learner, batch):
+    def crash(passes, *arguments):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(Learner, "_logprobs", crash)
+        patch.setattr(Passes, "loss", crash)
         future = client.forward_backward(make_data(), "cross_entropy")
         with pytest.raises(LearnerError, match=type(error).__name__) as caught:
             future.result(30)

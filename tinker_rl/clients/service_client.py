@@ -99,14 +99,17 @@ class ServiceClient:
         train_unembed: bool = True,
         user_metadata: dict[str, str] | None = None,
         optimizer: object = None,
+        *,
+        lora_alpha: float = 32.0,
     ) -> TrainingClient:
         """A new model: a LoRA adapter on `base_model`, which is loaded if it is not yet.
 
         Args:
             base_model: A name of the lineup, a hub name, or a local folder.
-            rank: Rank of the adapter; its product is scaled by 32 / rank.
+            rank: Rank of the adapter; its product is scaled by lora_alpha / rank.
             seed: Seed of the initial weights.
             optimizer: None or the SDK's AdamW configuration.
+            lora_alpha: Not in the SDK, whose service has 32.
         Raises:
             UnknownNameError: if the base model cannot be had here.
         """
@@ -117,6 +120,7 @@ class ServiceClient:
             train_mlp=train_mlp,
             train_attn=train_attn,
             train_unembed=train_unembed,
+            lora_alpha=lora_alpha,
         )
         return self._create_lora(base_model, config, user_metadata).result()
 
@@ -130,6 +134,8 @@ class ServiceClient:
         train_unembed: bool = True,
         user_metadata: dict[str, str] | None = None,
         optimizer: object = None,
+        *,
+        lora_alpha: float = 32.0,
     ) -> TrainingClient:
         """`create_lora_training_client`; awaiting the client gives it again."""
         refuse_optimizer("create_lora_training_client", optimizer)
@@ -139,6 +145,7 @@ class ServiceClient:
             train_mlp=train_mlp,
             train_attn=train_attn,
             train_unembed=train_unembed,
+            lora_alpha=lora_alpha,
         )
         return await self._create_lora(base_model, config, user_metadata)
 

@@ -80,13 +80,15 @@ class TrainingClient(ClientHandle):
         """Loss of `data`, a sum over tokens, and its gradient, added up until `optim_step`.
 
         Args:
-            data: At least one datum; each has `target_tokens` and what the loss needs besides,
-                one value for each token of its input.
-            loss_fn: `cross_entropy`, `importance_sampling`, `ppo`, `cispo` or `dro`.
+            data: At least one datum; each has `target_tokens`, shape [T] for T input tokens or
+                [T, K] for several targets each, and what the loss needs besides, in that shape.
+                What several datums begin with is computed once.
+            loss_fn: `cross_entropy`, `importance_sampling`, `ppo`, `cispo`, `dro`, `gspo`, or a
+                name that `register_loss` was given.
             loss_fn_config: Options of the loss, such as `clip_low_threshold` of `ppo`.
         Returns:
-            A future; `loss_fn_outputs[i]["logprobs"]` are float32, one a target token. A request
-            that fails leaves no part of its gradient behind.
+            A future; `loss_fn_outputs[i]["logprobs"]` are float32 in the shape of the targets. A
+            request that fails leaves no part of its gradient behind.
         """
         return self._forward_backward(data, loss_fn, loss_fn_config, forward_only=False)
 

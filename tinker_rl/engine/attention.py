@@ -58,8 +58,6 @@ class TreeMask:
     def __init__(self, tree: PrefixTree, device: torch.device) -> None:
         self.segments = tree.segments
         self.lengths = [segment.length for segment in tree.segments]
-        self.layers = 0
-        """How many layers have attended by it."""
         masks: dict[tuple[int, int], Tensor] = {}
         self.masks: list[Tensor | None] = []
         """For each segment, which of the keys on its path its queries see, bool [T, L]; None for a
@@ -109,7 +107,6 @@ def _attend(
     if strange:
         raise NotImplementedError(f"attention with {strange[0]}")
     tree = attention_mask
-    tree.layers += 1
     grouped = query.shape[1] != key.shape[1]
     if grouped and query.is_cuda:  # its kernels take a mask, or grouped heads, but not both
         repeats = query.shape[1] // key.shape[1]

@@ -20,6 +20,7 @@ import torch
 from tinker_rl.actors import ActorRef, ActorSystem
 from tinker_rl.engine.checkpoints import Store, default_root
 from tinker_rl.engine.device import DeviceThread, default_device
+from tinker_rl.engine.learner import LearnerConfig
 from tinker_rl.engine.samplers.embedded import EmbeddedSamplerConfig
 from tinker_rl.engine.service import Cancel, Handle, ServiceActor
 from tinker_rl.engine.ticket import Ticket, closed_error
@@ -42,6 +43,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     home: str | None = None
     """Folder of runs and checkpoints; None: TINKER_RL_HOME, or ~/.tinker_rl."""
     sampler: EmbeddedSamplerConfig = EmbeddedSamplerConfig()
+    learner: LearnerConfig = LearnerConfig()
     threads: int | None = None
     """CPU threads of torch; None: as torch is set up."""
 
@@ -178,6 +180,7 @@ class LocalBackend:
                         device,
                         self._losses,
                         self._options.sampler,
+                        self._options.learner,
                         name="service",
                     )
                     self._loop = current_loop()

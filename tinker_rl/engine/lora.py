@@ -1,11 +1,13 @@
 """Low-rank adapters on one shared base model, through peft.
 
-The product of an adapter is scaled by 32 / rank, Tinker's convention, so the best learning rate
-hardly depends on the rank. Source: LoRA, arXiv:2106.09685; https://thinkingmachines.ai/blog/lora/.
+The product of an adapter is scaled by alpha / rank. Alpha is 32 unless it is set, Tinker's
+convention, so the best learning rate hardly depends on the rank.
+Source: LoRA, arXiv:2106.09685; https://thinkingmachines.ai/blog/lora/.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -22,19 +24,16 @@ from tinker_rl.errors import ConfigError, UnsupportedError
 from tinker_rl.types import LoraConfig
 
 __all__ = [
-    "LORA_ALPHA",
     "LinearLayers",
     "adapter_parameters",
     "adapter_state",
     "add_adapter",
     "load_adapter_state",
+    "lora_scale",
     "peft_config",
     "remove_adapter",
     "target_modules",
 ]
-
-LORA_ALPHA = 32
-"""Scale of an adapter is LORA_ALPHA / rank."""
 
 _ATTENTION = ("attn", "attention")
 
@@ -102,15 +101,26 @@ def target_modules(layers: LinearLayers, config: LoraConfig) -> list[str]:
     return sorted(suffixes)
 
 
+def lora_scale(config: LoraConfig) -> float:
+    """What the product of an adapter's two factors is multiplied by."""
+    return config.lora_alpha / config.rank
+
+
 def peft_config(layers: LinearLayers, config: LoraConfig) -> peft.LoraConfig:
     """The peft configuration of `config`, with targets named as this model names them."""
     if not isinstance(config.rank, int) or config.rank < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError(
             f"LoraConfig.rank: expected an integer of 1 or more; got {config.rank!r}."
         )
+    alpha = config.lora_alpha
+    if not (alpha > 0 and math.isfinite(alpha)):
+        raise ConfigError(
+            f"LoraConfig.lora_alpha: expected a finite number above 0; got {alpha!r}. Leave it out "
+            "for 32, as Tinker has it."
+        )
     return peft.LoraConfig(
         r=config.rank,
-        lora_alpha=LORA_ALPHA,
+        lora_alpha=int(alpha) if alpha == int(alpha) else alpha,  # pyright: ignore[reportArgumentType]
         target_modules=target_modules(layers, config),
         lora_dropout=0.0,
         bias="none",

@@ -17,8 +17,8 @@ from tinker_rl.engine import adapter_files
 from tinker_rl.engine.base_model import context_length, load_base_model
 from tinker_rl.engine.checkpoints import RunRecord, Store
 from tinker_rl.engine.device import DeviceThread, default_dtype
-from tinker_rl.engine.learner import Learner
-from tinker_rl.engine.lora import LORA_ALPHA
+from tinker_rl.engine.learner import Learner, LearnerConfig
+from tinker_rl.engine.lora import lora_scale
 from tinker_rl.engine.paths import parse_path
 from tinker_rl.engine.samplers.base import AdapterWeights
 from tinker_rl.engine.samplers.embedded import EmbeddedSampler, EmbeddedSamplerConfig, Replica
@@ -85,11 +85,13 @@ class ServiceActor(Actor):
         device: DeviceThread,
         losses: dict[str, CustomLoss],
         sampler_config: EmbeddedSamplerConfig,
+        learner_config: LearnerConfig,
     ) -> None:
         self._store = store
         self._device = device
         self._losses = losses
         self._sampler_config = sampler_config
+        self._learner_config = learner_config
         self._session = uuid.uuid4().hex[:12]
         self._model_ids = itertools.count()
         self._sampler_ids = itertools.count()
@@ -182,7 +184,7 @@ class ServiceActor(Actor):
             replica = await self._device.run(Replica, model)
         except UnsupportedError as error:
             replica, host.no_sampler = None, error
-        learner = await self._device.run(Learner, model, base_model, context)
+        learner = await self._device.run(Learner, model, base_model, context, self._learner_config)
         if replica is not None:
 
             def make_core() -> EmbeddedSampler:
@@ -265,7 +267,7 @@ class ServiceActor(Actor):
                 )
             base_model = manifest.base_model
             tensors = await _io(adapter_files.read_adapter, folder)
-            scale = LORA_ALPHA / manifest.lora_config.rank
+            scale = lora_scale(manifest.lora_config)
             weights = AdapterWeights(tensors, scale, adapter_files.content_hash(tensors))
         if base_model is None:
             raise ConfigError(

@@ -17,7 +17,7 @@ from tinker_rl.engine.checkpoints import Manifest, RunRecord, Store
 from tinker_rl.engine.cycles import ClockCycles
 from tinker_rl.engine.device import DeviceThread
 from tinker_rl.engine.learner import Adapter, Learner, Steps
-from tinker_rl.engine.lora import LORA_ALPHA
+from tinker_rl.engine.lora import lora_scale
 from tinker_rl.engine.losses import CUSTOM
 from tinker_rl.engine.paths import CheckpointPath, Kind, check_name
 from tinker_rl.engine.samplers.base import AdapterWeights
@@ -333,6 +333,13 @@ class TrainerActor(Actor):
                 f"load_state: expected a checkpoint of {base_model!r}; got one of "
                 f"{manifest.base_model!r} ({path}). Create a client from the checkpoint instead."
             )
+        own, alpha = self._learner.adapter(model_id).config, manifest.lora_config.lora_alpha
+        if alpha != own.lora_alpha:
+            raise CheckpointError(
+                f"load_state: expected an adapter with lora_alpha {own.lora_alpha:g}; got one with "
+                f"{alpha:g} ({path}), which would act otherwise here. Create a client from the "
+                "checkpoint instead."
+            )
 
         def load() -> None:
             adapter_files.load_checkpoint(
@@ -350,7 +357,7 @@ class TrainerActor(Actor):
 
         def snapshot() -> AdapterWeights:
             tensors = self._learner.weights(request.model_id)
-            scale = LORA_ALPHA / adapter.config.rank
+            scale = lora_scale(adapter.config)
             return AdapterWeights(tensors, scale, adapter_files.content_hash(tensors))
 
         weights = await self._device.run(snapshot)

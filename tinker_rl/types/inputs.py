@@ -96,9 +96,11 @@ class ModelInput(msgspec.Struct, frozen=True):
 
 
 class TensorData(msgspec.Struct, frozen=True, eq=False):
-    """A dense tensor that crosses the API: a read-only, C-contiguous numpy array.
+    """A tensor that crosses the API: a read-only, C-contiguous numpy array.
 
-    Equality is identity; compare `to_numpy()` where values matter.
+    Sparse ones are made dense when they come in: what a cell that is not listed holds, `pad_value`,
+    is a token or a weight like any other. Equality is identity; compare `to_numpy()` where values
+    matter.
     """
 
     array: Array
@@ -130,9 +132,45 @@ class TensorData(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def from_torch(cls, tensor: torch.Tensor) -> TensorData:
-        """Copy a tensor to the host; bfloat16 and float16 widen to float32."""
-        tensor = tensor.detach().cpu()
+        """Copy a tensor to the host, dense; bfloat16 and float16 widen to float32."""
+        tensor = tensor.detach().cpu().to_dense()
         return cls((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+
+    @classmethod
+    def from_torch_sparse(cls, tensor: torch.Tensor, pad_value: int = 0) -> TensorData:
+        """As `from_torch`: sparse ones are shorter on a wire, which there is none of here."""
+        return cls.from_torch(tensor)
+
+    @classmethod
+    def from_sparse_csr(
+        cls,
+        values: Any,
+        crow_indices: Any,
+        col_indices: Any,
+        shape: Sequence[int],
+        pad_value: int = 0,
+    ) -> TensorData:
+        """A matrix of which only some cells are listed, in compressed rows.
+
+        Args:
+            values: The cells that are listed, row by row.
+            crow_indices: Where each row begins in `values`, and where the last one ends.
+            col_indices: Column of each listed cell.
+            pad_value: What the others hold.
+        Raises:
+            ShapeError: if the indices are not those of a matrix of that shape.
+        """
+        return cls(_dense(values, crow_indices, col_indices, shape, pad_value))
+
+    @property
+    def sparse_crow_indices(self) -> None:
+        """None: it is dense."""
+        return
+
+    @property
+    def sparse_col_indices(self) -> None:
+        """None: it is dense."""
+        return
 
     @property
     def dtype(self) -> TensorDtype:
@@ -164,12 +202,43 @@ class TensorData(msgspec.Struct, frozen=True, eq=False):
         return self.array.tolist()
 
 
+def _dense(
+    values: Any, crow_indices: Any, col_indices: Any, shape: Sequence[int], pad_value: int
+) -> Array:
+    where = "TensorData.from_sparse_csr"
+    listed = np.asarray(values).ravel()
+    starts, columns = (np.asarray(x, np.int64).ravel() for x in (crow_indices, col_indices))
+    if len(shape) != 2 or len(starts) != shape[0] + 1:
+        raise ShapeError(
+            f"{where}: expected shape [N, K] and N + 1 row indices; got {list(shape)} and "
+            f"{len(starts)}. Pass the dense shape."
+        )
+    counts = np.diff(starts)
+    if starts[0] != 0 or (counts < 0).any() or not starts[-1] == len(listed) == len(columns):
+        raise ShapeError(
+            f"{where}: expected row indices that rise from 0 to the number of values; got "
+            f"{starts.tolist()!r:.80} for {len(listed)} values and {len(columns)} columns."
+        )
+    if columns.size and not 0 <= columns.min() <= columns.max() < shape[1]:
+        raise ShapeError(
+            f"{where}: expected columns from 0 to {shape[1] - 1}; got {columns.min()} to "
+            f"{columns.max()}."
+        )
+    dense = np.full(tuple(shape), pad_value, listed.dtype)
+    dense[np.repeat(np.arange(shape[0]), counts), columns] = listed
+    return dense
+
+
 def _tensor_data(key: str, value: Any) -> TensorData:
     """Coerce one loss input. Raises ShapeError when it is ragged or not numeric."""
     if isinstance(value, TensorData):
         data = value
     elif hasattr(value, "detach"):
         data = TensorData.from_torch(value)
+    elif getattr(value, "sparse_crow_indices", None) is not None:  # the SDK's, or one like it
+        data = TensorData.from_sparse_csr(
+            value.data, value.sparse_crow_indices, value.sparse_col_indices, value.shape
+        )
     else:
         try:
             data = TensorData(np.asarray(value))
@@ -193,8 +262,9 @@ def _tensor_data(key: str, value: Any) -> TensorData:
 class Datum(msgspec.Struct, frozen=True, eq=False):
     """One training sequence: the model's input and what the loss needs at each of its positions.
 
-    `loss_fn_inputs` takes arrays, tensors or lists; `target_tokens` becomes int64, every other key
-    float32. Position i of each input belongs to the prediction made from input token i.
+    `loss_fn_inputs` takes arrays, tensors or lists, dense or sparse (torch's, or the SDK's in
+    compressed rows); `target_tokens` becomes int64, every other key float32. Position i of each
+    input belongs to the prediction made from input token i.
     """
 
     model_input: ModelInput

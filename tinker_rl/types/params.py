@@ -40,10 +40,12 @@ class AdamParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoraConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Which low-rank adapter to train. The scale of its product is 32 / rank."""
+    """Which low-rank adapter to train. Its product is scaled by lora_alpha / rank."""
 
     rank: int = 32
     seed: int | None = None
     train_mlp: bool = True
     train_attn: bool = True
     train_unembed: bool = True
+    lora_alpha: float = 32.0
+    """Not in the SDK. With Tinker's 32, the best learning rate hardly depends on the rank."""

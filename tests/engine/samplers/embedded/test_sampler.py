@@ -10,7 +10,6 @@ from tinker_rl import AdamParams, Datum, LoraConfig, ModelInput
 from tinker_rl.engine.adapter_files import content_hash
 from tinker_rl.engine.base_model import load_base_model
 from tinker_rl.engine.learner import Learner
-from tinker_rl.engine.lora import LORA_ALPHA
 from tinker_rl.engine.samplers.base import AdapterWeights, StopRule
 from tinker_rl.engine.samplers.embedded import EmbeddedSampler, Replica
 from tinker_rl.tokenizers import get_tokenizer
@@ -432,7 +431,7 @@ def trained(base_model, make_learner, run, make_data):
         run(learner.forward_backward("model:0", make_data([20], step), "cross_entropy"))
         learner.optim_step("model:0", AdamParams(learning_rate=2e-2))
         tensors = learner.weights("model:0")
-        versions.append(AdapterWeights(tensors, LORA_ALPHA / 4, content_hash(tensors)))
+        versions.append(AdapterWeights(tensors, 32 / 4, content_hash(tensors)))
     return learner, versions
 
 
@@ -477,7 +476,7 @@ def test_in_half_precision_sampler_and_learner_agree_up_to_its_rounding(
     run(learner.forward_backward("model:0", make_data([20]), "cross_entropy"))
     learner.optim_step("model:0", AdamParams(learning_rate=1e-2))
     sampler = EmbeddedSampler(replica, get_tokenizer("tiny").decode)
-    weights = AdapterWeights(learner.weights("model:0"), LORA_ALPHA / 4, "hash")
+    weights = AdapterWeights(learner.weights("model:0"), 32 / 4, "hash")
     assert {tensor.dtype for tensor in weights.tensors.values()} == {torch.float32}
     sampler.add_version("v0", weights)
     sampler.add(make_job(0, (5, 6, 7), version="v0", num_samples=3, max_tokens=30))
