@@ -3,6 +3,7 @@ import math
 import msgspec
 import numpy as np
 import pytest
+import tinker
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -252,3 +253,52 @@ def test_what_does_not_fit_is_an_error_with_its_place():
     assert decode(msgspec.msgpack.encode({"unknown": 1}), AdamParams) == AdamParams()
     with pytest.raises(TypeError, match="cannot store a object"):
         encode(object())
+
+
+# -------------------------------------------------------------------------------- sparse tensors
+
+MATRIX = np.array([[0, 7, 0], [0, 0, 0], [5, 0, 6]])
+CSR = {"values": [7, 5, 6], "crow_indices": [0, 1, 1, 3], "col_indices": [1, 0, 2]}
+
+
+@given(matrix=st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_compressed_rows_become_the_matrix_they_stand_for(matrix):
+    dense = np.array(matrix)
+    official = tinker.TensorData.from_torch_sparse(torch.from_numpy(dense))
+    datum = Datum(ModelInput.empty(), {"target_tokens": official, "weights": official})
+    for key, dtype in (("target_tokens", "int64"), ("weights", "float32")):
+        data = datum.loss_fn_inputs[key]
+        np.testing.assert_array_equal(data.to_numpy(), dense)
+        assert data.dtype == dtype
+        assert data.sparse_crow_indices is data.sparse_col_indices is None
+
+
+def test_cells_that_are_not_listed_hold_the_pad_value():
+    data = TensorData.from_sparse_csr(**CSR, shape=[3, 3], pad_value=-1)
+    np.testing.assert_array_equal(data.to_numpy(), np.where(MATRIX == 0, -1, MATRIX))
+    empty = TensorData.from_sparse_csr([], [0, 0], [], [1, 2])
+    np.testing.assert_array_equal(empty.to_numpy(), np.zeros((1, 2)))
+
+
+def test_sparse_tensors_of_torch_are_taken():
+    sparse = torch.from_numpy(MATRIX).to_sparse_coo()
+    for data in (TensorData.from_torch(sparse), TensorData.from_torch_sparse(sparse)):
+        np.testing.assert_array_equal(data.to_numpy(), MATRIX)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"shape": [9]},
+        {"shape": [2, 3]},
+        {"crow_indices": [0, 2, 1, 3]},
+        {"crow_indices": [1, 1, 1, 3]},
+        {"crow_indices": [0, 1, 1, 2]},
+        {"col_indices": [1, 0]},
+        {"col_indices": [1, 0, 3]},
+        {"col_indices": [1, 0, -1]},
+    ],
+)
+def test_indices_of_another_matrix_are_refused(wrong):
+    with pytest.raises(ShapeError, match="from_sparse_csr: expected"):
+        TensorData.from_sparse_csr(**{**CSR, "shape": [3, 3], **wrong})

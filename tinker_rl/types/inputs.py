@@ -235,10 +235,8 @@ def _tensor_data(key: str, value: Any) -> TensorData:
         data = value
     elif hasattr(value, "detach"):
         data = TensorData.from_torch(value)
-    elif getattr(value, "sparse_crow_indices", None) is not None:  # the SDK's, or one like it
-        data = TensorData.from_sparse_csr(
-            value.data, value.sparse_crow_indices, value.sparse_col_indices, value.shape
-        )
+    elif hasattr(value, "to_numpy"):  # the SDK's, dense or sparse, among others
+        data = TensorData(value.to_numpy())
     else:
         try:
             data = TensorData(np.asarray(value))
