@@ -17,7 +17,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TINKER_RL_HOME", tempfile.mkdtemp(prefix="tinker_rl_bench_"))
@@ -29,6 +28,7 @@ import psutil
 import torch
 from models import small_model
 from report import report
+from timing import in_turns, ratio
 from transformers import AutoModelForCausalLM
 
 from tinker_rl import AdamParams, Datum, ModelInput, SamplingParams, ServiceClient
@@ -40,26 +40,6 @@ ROWS, LENGTH = 32, 256
 """The learner's work: equal sequences."""
 REQUESTS, AT_ONCE = 256, 64
 """The sampler's work: requests, and sequences sampled at once."""
-
-
-def seconds(function: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
-
-
-def in_turns(
-    ours: Callable[[], object], bare: Callable[[], object], rounds: int
-) -> tuple[list[float], list[float]]:
-    """Seconds of each, one after the other, after a warm-up of both."""
-    ours(), bare()
-    pairs = [(seconds(ours), seconds(bare)) for _ in range(rounds)]
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-
-
-def ratio(ours: list[float], bare: list[float]) -> float:
-    """How much faster ours is: the median of the rounds' ratios."""
-    return statistics.median(b / o for o, b in zip(ours, bare, strict=True))
 
 
 # -------------------------------------------------------------------------------------- learner
