@@ -32,12 +32,13 @@ def interleave_pairs(chosen: Sequence[Datum], rejected: Sequence[Datum]) -> list
     return [datum for pair in zip(chosen, rejected, strict=True) for datum in pair]
 
 
-def dpo_loss(reference_logprobs: Sequence[Sequence[float] | Tensor], beta: float = 0.1) -> CustomLoss:
+def dpo_loss(
+    reference_logprobs: Sequence[Sequence[float] | Tensor], beta: float = 0.1
+) -> CustomLoss:
     """-log sigmoid(beta * (chosen's log-ratio - rejected's)), averaged over pairs.
 
     The log-ratio of an answer is the sum, over its tokens, of `weights` times the learner's logprob
-    less the reference's. Both answers of a pair may begin with the same prompt: the learner computes
-    it once.
+    less the reference's. The prompt that both answers of a pair begin with is computed once.
 
     Args:
         reference_logprobs: Of each datum, the reference model's logprobs of its `target_tokens`,
