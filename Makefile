@@ -38,6 +38,7 @@ format: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/first_run.py
+	$(BIN)/python benchmarks/learner.py --bare-tokens 4096
 
 tiny: $(VENV)/.installed
 	$(BIN)/python -m tinker_rl.recipes.train_tiny out=$(OUT)

@@ -36,7 +36,7 @@ def test_loss_gradient_and_metrics_equal_the_formula(pairs, beta):
     rewards = [beta * sum(w * (lp - q) for lp, q, w in answer) for answer in answers]
     margins = [c - r for c, r in zip(rewards[::2], rewards[1::2], strict=True)]
     losses = [math.log1p(math.exp(-m)) if m > 0 else -m + math.log1p(math.exp(m)) for m in margins]
-    assert float(loss) == pytest.approx(np.mean(losses), rel=1e-4, abs=1e-4)
+    assert float(loss.detach()) == pytest.approx(np.mean(losses), rel=1e-4, abs=1e-4)
     assert metrics["margin"] == pytest.approx(np.mean(margins), rel=1e-4, abs=1e-4)
     assert metrics["chosen_reward"] == pytest.approx(np.mean(rewards[::2]), rel=1e-4, abs=1e-4)
     assert metrics["rejected_reward"] == pytest.approx(np.mean(rewards[1::2]), rel=1e-4, abs=1e-4)
