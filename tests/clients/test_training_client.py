@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinker_rl import AdamParams, ServiceClient
+from tinker_rl import AdamParams, Datum, ServiceClient
 from tinker_rl.engine.local import EngineOptions
 from tinker_rl.engine.passes import Passes
 from tinker_rl.errors import (
@@ -328,3 +328,32 @@ def test_a_client_is_its_own_future(training, backend):
         assert await training.result_async() is training
 
     anyio.run(main, backend=backend)
+
+
+# -------------------------------------------------------------------------------------- scale
+
+
+def test_an_alpha_of_ones_own_reaches_learner_sampler_and_checkpoint(service, make_data):
+    client = service.create_lora_training_client("tiny", rank=4, seed=0, lora_alpha=200)
+    other = service.create_lora_training_client("tiny", rank=4, seed=0)
+    for each in (client, other):
+        each.forward_backward(make_data(), "cross_entropy")
+        each.optim_step(AdamParams(learning_rate=1e-3)).result()
+    path = client.save_state("alpha").result().path
+    expected = logprobs(client, make_data())
+    assert not np.allclose(expected, logprobs(other, make_data()), atol=1e-3)
+    again = service.create_training_client_from_state(path)
+    np.testing.assert_array_equal(logprobs(again, make_data()), expected)
+    datum = make_data()[0]
+    for sampler in (
+        client.save_weights_and_get_sampling_client(),
+        service.create_sampling_client(model_path=path),
+    ):
+        target = datum.loss_fn_inputs["target_tokens"].tolist()
+        prompt = datum.model_input.append_int(target[-1])
+        scored = sampler.compute_logprobs(prompt).result()
+        whole = Datum(datum.model_input, {"target_tokens": [*prompt.to_ints()[1:]]})
+        (own,) = client.forward([whole], "cross_entropy").result().loss_fn_outputs
+        np.testing.assert_allclose(scored[1:], own["logprobs"].to_numpy(), atol=1e-4)
+    with pytest.raises(CheckpointError, match="expected an adapter with lora_alpha 32; got one"):
+        other.load_state(path).result()

@@ -6,7 +6,7 @@ from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from tinker_rl import LoraConfig
 from tinker_rl.engine.learner import Learner
-from tinker_rl.engine.lora import LinearLayers, peft_config, target_modules
+from tinker_rl.engine.lora import LinearLayers, lora_scale, peft_config, target_modules
 from tinker_rl.errors import ConfigError, UnsupportedError
 
 parts = st.sampled_from(["attn", "mlp", "proj", "c_proj", "up", "down", "q"])
@@ -83,3 +83,17 @@ def test_the_scale_of_an_adapter_is_32_over_its_rank(mixture):
         config = peft_config(layers, LoraConfig(rank=rank, train_mlp=False))
         assert config.lora_alpha / config.r == 32 / rank
         assert not config.lora_dropout
+
+
+@given(alpha=st.sampled_from([1, 16, 32, 48.5]), rank=st.sampled_from([1, 3, 32]))
+def test_the_scale_of_an_adapter_follows_an_alpha_of_ones_own(mixture, alpha, rank):
+    config = LoraConfig(rank=rank, train_mlp=False, lora_alpha=alpha)
+    settings = peft_config(LinearLayers.of(mixture), config)
+    assert settings.lora_alpha / settings.r == pytest.approx(lora_scale(config)) == alpha / rank
+
+
+@pytest.mark.parametrize("alpha", [0, -1.0, float("nan"), float("inf")])
+def test_an_alpha_that_is_no_positive_number_is_refused(mixture, alpha):
+    config = LoraConfig(rank=2, train_mlp=False, lora_alpha=alpha)
+    with pytest.raises(ConfigError, match=r"LoraConfig\.lora_alpha: expected a finite number"):
+        peft_config(LinearLayers.of(mixture), config)
