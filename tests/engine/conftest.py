@@ -86,6 +86,18 @@ def run() -> Callable:
 
 
 @pytest.fixture(scope="session")
+def take_gradients() -> Callable:
+    """The gradients that wait for a step; they are gone from the adapter."""
+
+    def take(learner, name="model:0"):
+        adapter = learner.adapter(name)
+        gradients, adapter.gradients = adapter.gradients, {}
+        return gradients
+
+    return take
+
+
+@pytest.fixture(scope="session")
 def make_data() -> Callable[..., list[Datum]]:
     """Random datums of the given lengths, with the inputs of every loss."""
 

@@ -94,12 +94,6 @@ def learner_of(config, **options):
     return learner
 
 
-def taken(learner):
-    adapter = learner.adapter("model:0")
-    gradients, adapter.gradients = adapter.gradients, {}
-    return gradients
-
-
 def distance(one, other):
     """Relative, over all parameters."""
     assert one.keys() == other.keys()
@@ -154,17 +148,17 @@ def shared_learner(name, config):
 )
 @settings(max_examples=15)
 def test_a_request_gives_what_its_sequences_give_one_by_one(
-    run, name, sequences, seed, budget, loss
+    run, take_gradients, name, sequences, seed, budget, loss
 ):
     learner = shared_learner(name, (FULL | WINDOWS | RECURRENT)[name])
     learner.token_budget = budget
     data = datums(sequences, seed, loss)
     together = run(learner.forward_backward("model:0", data, loss))
-    gradients = taken(learner)
+    gradients = take_gradients(learner)
     alone = [run(learner.forward_backward("model:0", [datum], loss)) for datum in data]
     # The chunked recurrence of linear attention rounds a batch and a row differently by itself.
     tolerance = 1e-3 if name == "linear attention" else 1e-5
-    assert distance(taken(learner), gradients) <= tolerance
+    assert distance(take_gradients(learner), gradients) <= tolerance
     for got, one in zip(logprobs(together), alone, strict=True):
         np.testing.assert_allclose(got, logprobs(one)[0], rtol=1e-5, atol=1e-5)
     expected = sum(one.metrics["loss:sum"] for one in alone)
@@ -195,13 +189,13 @@ def test_one_sequence_gives_what_transformers_gives_for_it(run, name):
 
 
 @pytest.mark.parametrize("name", sorted(FULL))
-def test_full_attention_shares_prefixes_and_says_nothing(run, caplog, name):
+def test_full_attention_shares_prefixes_and_says_nothing(run, take_gradients, caplog, name):
     learner = shared_learner(name, FULL[name])
     learner.token_budget = 1000
     assert learner._passes.layout == "tree"
     data = datums([[1, 2, 3, 4], [1, 2, 3, 5, 6], [1, 2]], 0, "ppo")
     output = run(learner.forward_backward("model:0", data, "ppo"))
-    taken(learner)
+    take_gradients(learner)
     assert output.metrics["tokens:sum"] == 11
     assert output.metrics["unique_tokens:sum"] == 6
     assert not caplog.records
@@ -263,7 +257,7 @@ def saved_bytes(learner, data, run):
 
 
 @pytest.mark.parametrize("name", ["llama", "mixture", "learned positions", "mistral"])
-def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(run, name):
+def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(run, take_gradients, name):
     config = (FULL | WINDOWS)[name]
     rng = np.random.default_rng(0)
     prompt = rng.integers(0, 64, 40).tolist()
@@ -273,7 +267,7 @@ def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(run, name):
     much, expected = saved_bytes(plain, data, run)
     little, got = saved_bytes(checkpointed, data, run)
     np.testing.assert_allclose(logprobs(got), logprobs(expected), rtol=1e-6)
-    assert distance(taken(plain), taken(checkpointed)) <= 1e-6
+    assert distance(take_gradients(plain), take_gradients(checkpointed)) <= 1e-6
     assert little < 0.6 * much
 
     def custom(data, logprobs):
@@ -283,5 +277,5 @@ def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(run, name):
     for learner in (plain, checkpointed):
         learner.token_budget = 60  # the graphs of several micro-batches wait for the loss
         run(learner.forward_backward("model:0", data, "custom", custom=custom))
-        gradients.append(taken(learner))
+        gradients.append(take_gradients(learner))
     assert distance(*gradients) <= 1e-6

@@ -25,12 +25,6 @@ def learner(make_learner):
     return learner
 
 
-def taken(learner):
-    adapter = learner.adapter("model:0")
-    gradients, adapter.gradients = adapter.gradients, {}
-    return gradients
-
-
 def equal(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
@@ -38,7 +32,7 @@ def equal(one, other):
 @pytest.mark.parametrize("name", sorted(LOSSES))
 @pytest.mark.parametrize("budget", [16, 1000])
 def test_a_registered_copy_of_a_built_in_loss_gives_the_same_bits(
-    learner, run, make_data, name, budget
+    learner, run, take_gradients, make_data, name, budget
 ):
     spec = LOSSES[name]
     register_loss(
@@ -53,14 +47,14 @@ def test_a_registered_copy_of_a_built_in_loss_gives_the_same_bits(
     learner.token_budget = budget
     data = make_data([12, 7, 9], keys=spec.inputs)
     built_in = run(learner.forward_backward("model:0", data, name))
-    expected = taken(learner)
+    expected = take_gradients(learner)
     copied = run(learner.forward_backward("model:0", data, "copy"))
-    assert equal(expected, taken(learner))
+    assert equal(expected, take_gradients(learner))
     assert built_in.metrics["loss:sum"] == copied.metrics["loss:sum"]
 
 
 @pytest.mark.parametrize("scope", ["token", "sequence"])
-def test_options_and_inputs_reach_the_function(learner, run, make_data, scope):
+def test_options_and_inputs_reach_the_function(learner, run, take_gradients, make_data, scope):
     seen = []
 
     def spy(logprobs, inputs, config):
@@ -79,10 +73,10 @@ def test_options_and_inputs_reach_the_function(learner, run, make_data, scope):
     assert sequences == [0, 1]
     total = sum(out["logprobs"].to_numpy().sum() for out in output.loss_fn_outputs)
     assert output.metrics["loss:sum"] == pytest.approx(-2 * total, rel=1e-5)
-    taken(learner)
+    take_gradients(learner)
 
 
-def test_a_loss_of_whole_sequences_sees_each_whole(learner, run, make_data):
+def test_a_loss_of_whole_sequences_sees_each_whole(learner, run, take_gradients, make_data):
     """The mean logprob of each datum, squared: no sum over tokens would do."""
 
     def squared_mean(logprobs, inputs, config):
@@ -99,9 +93,9 @@ def test_a_loss_of_whole_sequences_sees_each_whole(learner, run, make_data):
     data = make_data([12, 7, 9, 12], keys=())
     learner.token_budget = 20
     got = run(learner.forward_backward("model:0", data, "squared_mean"))
-    one = taken(learner)
+    one = take_gradients(learner)
     expected = run(learner.forward_backward("model:0", data, "custom", custom=by_hand))
-    other = taken(learner)
+    other = take_gradients(learner)
     assert got.metrics["loss:sum"] == pytest.approx(expected.metrics["loss:sum"], rel=1e-5)
     for key, value in other.items():
         torch.testing.assert_close(one[key], value, rtol=1e-4, atol=1e-4)
@@ -123,7 +117,9 @@ BAD = {
 
 @pytest.mark.parametrize("bad", sorted(BAD))
 @pytest.mark.parametrize("scope", ["token", "sequence"])
-def test_a_loss_that_fails_leaves_the_gradients_as_they_were(learner, run, make_data, bad, scope):
+def test_a_loss_that_fails_leaves_the_gradients_as_they_were(
+    learner, run, take_gradients, make_data, bad, scope
+):
     register_loss("bad", BAD[bad], inputs=(), scope=scope)
     data = make_data([10, 4], keys=())
     run(learner.forward_backward("model:0", data, "cross_entropy"))
@@ -131,7 +127,7 @@ def test_a_loss_that_fails_leaves_the_gradients_as_they_were(learner, run, make_
     with pytest.raises(RequestError, match=r"expected|raised"):
         run(learner.forward_backward("model:0", data, "bad"))
     assert equal(before, learner.adapter("model:0").gradients)
-    taken(learner)
+    take_gradients(learner)
 
 
 def test_what_a_registered_loss_needs_is_asked_for(learner, run, make_data):
@@ -146,7 +142,9 @@ def test_what_a_registered_loss_needs_is_asked_for(learner, run, make_data):
         run(learner.forward_backward("model:0", make_data([5], keys=POLICY), "min"))
 
 
-def test_positions_that_a_mask_leaves_out_cost_no_backward_pass(learner, run, make_data):
+def test_positions_that_a_mask_leaves_out_cost_no_backward_pass(
+    learner, run, take_gradients, make_data
+):
     """And still get their logprobs."""
     calls = []
 
@@ -165,4 +163,4 @@ def test_positions_that_a_mask_leaves_out_cost_no_backward_pass(learner, run, ma
         plain.loss_fn_outputs[0]["logprobs"].to_numpy(),
         atol=1e-5,
     )
-    taken(learner)
+    take_gradients(learner)

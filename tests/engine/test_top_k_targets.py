@@ -17,12 +17,6 @@ def learner(make_learner):
     return learner
 
 
-def taken(learner):
-    adapter = learner.adapter("model:0")
-    gradients, adapter.gradients = adapter.gradients, {}
-    return gradients
-
-
 def csr(matrix):
     """A dense matrix, as the SDK sends it when that is shorter."""
     rows, columns = matrix.nonzero()
@@ -36,7 +30,9 @@ def csr(matrix):
     budget=st.sampled_from([9, 1000]),
 )
 @settings(max_examples=15)
-def test_a_matrix_of_targets_is_the_sum_of_its_columns(learner, run, shapes, seed, budget):
+def test_a_matrix_of_targets_is_the_sum_of_its_columns(
+    learner, run, take_gradients, shapes, seed, budget
+):
     """Ragged, of different K (0: a vector), sparse or not: as one datum for each column."""
     rng = np.random.default_rng(seed)
     learner.token_budget = budget
@@ -56,7 +52,7 @@ def test_a_matrix_of_targets_is_the_sum_of_its_columns(learner, run, shapes, see
     outputs, gradients = [], []
     for data in (dense, sparse, columns):
         outputs.append(run(learner.forward_backward("model:0", data, "cross_entropy")))
-        gradients.append(taken(learner))
+        gradients.append(take_gradients(learner))
     shapes_got = [out["logprobs"].shape for out in outputs[0].loss_fn_outputs]
     assert shapes_got == [datum.loss_fn_inputs["target_tokens"].shape for datum in dense]
     flat = [
@@ -74,7 +70,7 @@ def test_a_matrix_of_targets_is_the_sum_of_its_columns(learner, run, shapes, see
         torch.testing.assert_close(gradients[0][key], value, rtol=1e-4, atol=2e-4)
 
 
-def test_a_distribution_over_targets_reaches_custom_losses(learner, run):
+def test_a_distribution_over_targets_reaches_custom_losses(learner, run, take_gradients):
     """As the SDK's documentation has it: the loss reads any shape."""
     shares = np.array([[0.25, 0.75], [1.0, 0.0], [0.5, 0.5]], np.float32)
     datum = Datum(
@@ -87,11 +83,11 @@ def test_a_distribution_over_targets_reaches_custom_losses(learner, run):
         return -(wanted * logprobs[0]).sum(), {}
 
     custom = run(learner.forward_backward("model:0", [datum], "custom", custom=distil))
-    one = taken(learner)
+    one = take_gradients(learner)
     inputs = {"target_tokens": datum.loss_fn_inputs["target_tokens"], "weights": shares}
     plain = [Datum(datum.model_input, inputs)]
     built_in = run(learner.forward_backward("model:0", plain, "cross_entropy"))
-    other = taken(learner)
+    other = take_gradients(learner)
     assert custom.metrics["loss:sum"] == pytest.approx(built_in.metrics["loss:sum"], rel=1e-5)
     for key, value in other.items():
         torch.testing.assert_close(one[key], value, rtol=1e-4, atol=1e-4)
