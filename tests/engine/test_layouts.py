@@ -160,12 +160,12 @@ def test_a_request_gives_what_its_sequences_give_one_by_one(
     tolerance = 1e-3 if name == "linear attention" else 1e-5
     assert distance(take_gradients(learner), gradients) <= tolerance
     for got, one in zip(logprobs(together), alone, strict=True):
-        np.testing.assert_allclose(got, logprobs(one)[0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(got, logprobs(one)[0], rtol=tolerance, atol=tolerance)
     expected = sum(one.metrics["loss:sum"] for one in alone)
     assert together.metrics["loss:sum"] == pytest.approx(expected, rel=1e-4, abs=1e-4)
     forward = run(learner.forward_backward("model:0", data, loss, forward_only=True))
     np.testing.assert_allclose(
-        np.concatenate(logprobs(forward)), np.concatenate(logprobs(together)), atol=1e-5
+        np.concatenate(logprobs(forward)), np.concatenate(logprobs(together)), atol=tolerance
     )
 
 
