@@ -56,6 +56,7 @@ WINDOWS = {
         sliding_window=4,
         layer_types=["full_attention", "sliding_attention", "full_attention"],
     ),
+    "soft caps": Gemma2Config(**SMALL, head_dim=8, sliding_window=4, final_logit_softcapping=None),
 }
 RECURRENT = {
     "mamba": MambaConfig(
@@ -214,10 +215,23 @@ def test_other_attention_is_packed_or_padded_and_says_so_once(run, caplog, name)
     assert output.metrics["unique_tokens:sum"] == output.metrics["tokens:sum"] == 11
 
 
-def test_capped_attention_never_meets_the_tree():
-    config = Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=None)
-    learner = Learner(random_model(config), "small", 128)
-    assert learner._passes.layout != "tree"
+def test_half_precision_shares_prefixes_up_to_its_rounding(run, take_gradients):
+    """With the arithmetic of a GPU: base and hidden states in bfloat16, adapters in float32."""
+    model = random_model(FULL["llama"]).to(torch.bfloat16)
+    learner = Learner(model, "small", 128)
+    learner.create("model:0", LoraConfig(rank=4, seed=0))
+    assert learner._passes.layout == "tree"
+    rng = np.random.default_rng(0)
+    prompt = rng.integers(0, 64, 12).tolist()
+    sequences = [prompt + rng.integers(0, 64, n).tolist() for n in (9, 5, 14)]
+    data = datums(sequences, 0, "cross_entropy")
+    together = run(learner.forward_backward("model:0", data, "cross_entropy"))
+    gradients = take_gradients(learner)
+    alone = [run(learner.forward_backward("model:0", [datum], "cross_entropy")) for datum in data]
+    assert distance(gradients, take_gradients(learner)) < 0.05
+    assert all(gradient.dtype == torch.float32 for gradient in gradients.values())
+    for got, one in zip(logprobs(together), alone, strict=True):
+        np.testing.assert_allclose(got, logprobs(one)[0], atol=0.2)
 
 
 def test_a_tree_that_does_not_reach_the_layers_is_found_out(monkeypatch):

@@ -16,7 +16,12 @@ __all__ = ["choose_layout", "hidden_states"]
 _TOLERANCE = (1e-4, 0.1)
 """Greatest difference of logprobs in float32, and greatest median in half precision."""
 
-_PACKABLE = {"full_attention", "sliding_attention", "chunked_attention"}
+_PACKABLE = {
+    "full_attention",
+    "sliding_attention",
+    "chunked_attention",
+    "soft-capped attention",
+}
 """Kinds of layers for which transformers keeps sequences in one row apart, by their positions."""
 
 _PROBE = ([3, 4, 5, 6, 7, 8], [3, 4, 5, 9, 10], [11, 12, 13, 14])
