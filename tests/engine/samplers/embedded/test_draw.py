@@ -17,7 +17,7 @@ row = st.tuples(
 
 
 def reference(values, temperature, top_k, top_p):
-    """The distribution in float64; and how near the cut is to keeping a token more or less."""
+    """The distribution in float64, what is cut off, and how near it is to being cut otherwise."""
     scaled = np.asarray(values, np.float64) / temperature
     p = np.exp(scaled - scaled.max())
     p /= p.sum()
@@ -28,9 +28,9 @@ def reference(values, temperature, top_k, top_p):
     margin = np.abs(before - top_p).min() if top_p < 1 else 1.0
     if top_p < 1:
         kept = kept[before < top_p]
-    out = np.zeros_like(p)
-    out[kept] = p[kept] / p[kept].sum()
-    return out, margin
+    out, cut = np.zeros_like(p), np.ones_like(p, dtype=bool)
+    out[kept], cut[kept] = p[kept] / p[kept].sum(), False
+    return out, cut, margin
 
 
 def distribution(rows, settings_):
@@ -47,16 +47,16 @@ def distribution(rows, settings_):
 @settings(max_examples=200)
 def test_each_row_has_the_distribution_of_its_own_settings(values, settings_):
     expected = [reference(values, *s) for s in settings_]
-    assume(all(margin > 1e-5 for _, margin in expected))
+    assume(all(margin > 1e-5 for _, _, margin in expected))
     got = distribution([values] * len(settings_), settings_)
-    np.testing.assert_allclose(got.exp(), [p for p, _ in expected], rtol=1e-4, atol=1e-7)
-    for (p, _), logprobs in zip(expected, got, strict=True):
-        assert (np.isneginf(logprobs.numpy()) >= (p == 0)).all()
+    np.testing.assert_allclose(got.exp(), [p for p, _, _ in expected], rtol=1e-4, atol=1e-7)
+    for (_, cut, _), logprobs in zip(expected, got, strict=True):
+        assert (np.isneginf(logprobs.numpy()) >= cut).all()
 
 
 @given(values=logits, others=st.lists(row, max_size=3), own=row)
 def test_a_row_does_not_depend_on_those_beside_it(values, others, own):
-    assume(reference(values, *own)[1] > 1e-5)
+    assume(reference(values, *own)[2] > 1e-5)
     alone = distribution([values], [own])[0]
     among = distribution([values] * (len(others) + 1), [*others, own])[-1]
     np.testing.assert_allclose(alone, among, rtol=1e-5, atol=1e-5)
@@ -83,13 +83,19 @@ def test_the_ends_of_the_unit_interval_draw_tokens_that_can_be(values, own):
     assert torch.isfinite(drawn).all()
 
 
-@given(values=logits, u=st.floats(0, 1, exclude_max=True))
-def test_temperature_zero_is_greedy_and_reports_the_untempered_logprob(values, u):
-    logprobs = distribution([values], [(0.0, -1, 1.0)])
-    token, drawn = draw(logprobs, torch.zeros(1), torch.tensor([u], dtype=torch.float64))
-    assert token.item() == int(np.argmax(values))
-    expected = torch.tensor(values, dtype=torch.float64).log_softmax(0).max()
-    assert drawn.item() == pytest.approx(expected.item(), abs=1e-5)
+@given(values=logits, own=row, other=row, u=st.floats(0, 1, exclude_max=True))
+def test_temperature_zero_is_greedy_and_reports_the_whole_untempered_distribution(
+    values, own, other, u
+):
+    greedy = (0.0, *own[1:])  # top_k and top_p say nothing then
+    logprobs = distribution([values] * 2, [greedy, other])
+    temperature = torch.tensor([0.0, other[0]])
+    uniform = torch.tensor([u, u], dtype=torch.float64)
+    tokens, drawn = draw(logprobs, temperature, uniform)
+    assert tokens[0].item() == int(np.argmax(values))
+    expected = torch.tensor(values, dtype=torch.float64).log_softmax(0)
+    np.testing.assert_allclose(logprobs[0], expected, atol=1e-5, rtol=1e-5)
+    assert drawn[0].item() == pytest.approx(expected.max().item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-38])

@@ -26,11 +26,13 @@ def log_distribution(
     """Log-probabilities, float32 [R, V], of the distribution that is sampled from.
 
     After temperature, then top-k, then top-p, renormalised; -inf for what is cut off. At
-    temperature 0 the logprobs are those of the untempered model.
+    temperature 0, which draws the likeliest, it is the model's own: untempered, nothing cut off.
     """
     logits_RV = logits_RV.float()
     if not bool((temperature_R == 1).all()):
-        divisor_R = torch.where(temperature_R > 0, temperature_R, torch.ones_like(temperature_R))
+        greedy_R = temperature_R == 0
+        divisor_R = temperature_R.masked_fill(greedy_R, 1)
+        top_k_R, top_p_R = top_k_R.masked_fill(greedy_R, -1), top_p_R.masked_fill(greedy_R, 1)
         # The largest becomes 0, so that no temperature, however low, makes it infinite.
         logits_RV = (logits_RV - logits_RV.amax(dim=1, keepdim=True)) / divisor_R[:, None]
     logprobs_RV = torch.log_softmax(logits_RV, dim=1)
