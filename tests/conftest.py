@@ -34,3 +34,43 @@ def shared_data() -> Path:
         if place is not None and place.is_dir():
             return place
     pytest.skip("real data sets: neither TINKER_RL_DATA nor ../shared/data is there")
+
+
+@pytest.fixture(scope="session")
+def save_model(tmp_path_factory: pytest.TempPathFactory):
+    """Writes a folder with a small random model of a configuration, and `tiny`'s tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from tinker_rl.lineup import model_path
+    from tinker_rl.tokenizers import get_tokenizer
+
+    def save(config, name="model") -> str:
+        folder = tmp_path_factory.mktemp(name)
+        for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+            (folder / file).write_bytes((Path(model_path("tiny")) / file).read_bytes())
+        config.vocab_size = 1024
+        config.eos_token_id = get_tokenizer("tiny").eos_token_id
+        config.initializer_range = 0.2
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        return str(folder)
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def llama(save_model) -> str:
+    """A folder with a small random Llama; its unembedding is not tied."""
+    from transformers import LlamaConfig
+
+    config = LlamaConfig(
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+    )
+    return save_model(config, "llama")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 __all__ = [
     "CheckpointError",
@@ -19,10 +20,12 @@ __all__ = [
     "LearnerError",
     "PromptTooLongError",
     "RequestError",
+    "SamplerError",
     "ShapeError",
     "TinkerRLError",
     "UnknownNameError",
     "UnsupportedError",
+    "WeightSyncError",
     "choices",
 ]
 
@@ -76,6 +79,32 @@ class EngineClosedError(EngineError):
 
 class LearnerError(EngineError):
     """The learner failed inside torch, transformers or peft."""
+
+
+class SamplerError(EngineError):
+    """The sampler's engine could not be kept alive, or gave no answer in time."""
+
+
+class WeightSyncError(EngineError):
+    """Published weights are not those that the sampler has; nothing was sampled from them.
+
+    Attributes:
+        version: What the sampler knows the weights by.
+        difference: Greatest absolute difference of a probe's logprobs, learner against sampler;
+            None when it did not come to that.
+    """
+
+    def __init__(self, message: str, *, version: str = "", difference: float | None = None) -> None:
+        super().__init__(message)
+        self.version = version
+        self.difference = difference
+
+    def __reduce__(self) -> Any:
+        return _weight_sync_error, (str(self), self.version, self.difference)
+
+
+def _weight_sync_error(message: str, version: str, difference: float | None) -> WeightSyncError:
+    return WeightSyncError(message, version=version, difference=difference)
 
 
 class EnvError(TinkerRLError, RuntimeError):

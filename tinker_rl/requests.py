@@ -104,12 +104,30 @@ class UnloadModel(ModelRequest[None], frozen=True, kw_only=True):
 # ------------------------------------------------------------------------------------- sampling
 
 
+class WeightSync(msgspec.Struct, frozen=True, kw_only=True):
+    """How it was proved that a sampler has the weights that were published."""
+
+    content_hash: str
+    """Of the weights that the sampler holds, equal to that of those published."""
+    max_abs_logprob_diff: float | None = None
+    """Greatest difference of a probe's logprobs, learner against sampler, in nats; None where no
+    learner had the weights (a checkpoint)."""
+    score_seconds: float = 0.0
+    """In which the learner scored the probe."""
+    load_seconds: float = 0.0
+    """In which the weights were written and loaded."""
+    probe_seconds: float = 0.0
+    """In which the sampler scored the probe."""
+
+
 class SamplerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A sampler that requests can name."""
 
     sampler_id: str
     base_model: str
     model_path: str | None = None
+    weight_sync: WeightSync | None = None
+    """None for a base model."""
 
 
 class CreateSampler(Request[SamplerInfo], frozen=True, kw_only=True):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from tinker_rl import Datum, ModelInput, ServiceClient
-from tinker_rl.lineup import model_path
-from tinker_rl.tokenizers import get_tokenizer
+from tinker_rl.engine.local import EngineOptions
 
 settings.register_profile("clients", parent=settings.default, deadline=None)
 settings.load_profile("clients")
@@ -22,7 +18,8 @@ torch.set_num_threads(1)  # the models are small: more threads only wait for eac
 @pytest.fixture(scope="session")
 def service():
     """One engine for all tests that need no other."""
-    with ServiceClient(user_metadata={"who": "tests"}) as client:
+    options = EngineOptions(sampler="embedded")  # vLLM would start for a quarter of a minute
+    with ServiceClient(user_metadata={"who": "tests"}, engine_options=options) as client:
         yield client
 
 
@@ -56,26 +53,3 @@ def training(service):
 def sampling(service):
     """The base model."""
     return service.create_sampling_client(base_model="tiny")
-
-
-@pytest.fixture(scope="session")
-def llama(tmp_path_factory) -> str:
-    """A folder with a small random Llama (its unembedding is not tied) and `tiny`'s tokenizer."""
-    folder = tmp_path_factory.mktemp("llama")
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        (folder / name).write_bytes((Path(model_path("tiny")) / name).read_bytes())
-    config = LlamaConfig(
-        vocab_size=1024,
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        eos_token_id=get_tokenizer("tiny").eos_token_id,
-        initializer_range=0.2,
-    )
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    return str(folder)

@@ -9,7 +9,7 @@ from tinker_rl.backend import Backend
 from tinker_rl.clients.handle import ClientHandle
 from tinker_rl.errors import RequestError, UnsupportedError
 from tinker_rl.futures import APIFuture
-from tinker_rl.requests import ReleaseSampler, Sample, SamplerInfo
+from tinker_rl.requests import ReleaseSampler, Sample, SamplerInfo, WeightSync
 from tinker_rl.types import (
     LogprobList,
     ModelInput,
@@ -32,6 +32,11 @@ class SamplingClient(ClientHandle):
         self._info = info
         release = weakref.finalize(self, backend.submit, ReleaseSampler(sampler_id=info.sampler_id))
         release.atexit = False
+
+    @property
+    def weight_sync(self) -> WeightSync | None:
+        """How it was proved that the sampler has these weights; None for a base model."""
+        return self._info.weight_sync
 
     def sample(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import errno
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,6 @@ from tinker_rl.errors import CheckpointError
 
 __all__ = [
     "OptimizerState",
-    "content_hash",
     "load_checkpoint",
     "optimizer_state",
     "read_adapter",
@@ -37,16 +35,6 @@ no step has used yet. A parameter is called as in a peft adapter file, without t
 so that another adapter can take the state over."""
 
 _FIELDS = ("step", "exp_avg", "exp_avg_sq", "gradient")
-
-
-def content_hash(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, shapes and bytes of the tensors: equal for equal weights."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name].detach().cpu().contiguous()
-        digest.update(f"{name}:{tensor.dtype}:{list(tensor.shape)}".encode())
-        digest.update(tensor.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def write_adapter(

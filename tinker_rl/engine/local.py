@@ -21,7 +21,7 @@ from tinker_rl.actors import ActorRef, ActorSystem
 from tinker_rl.engine.checkpoints import Store, default_root
 from tinker_rl.engine.device import DeviceThread, default_device
 from tinker_rl.engine.learner import LearnerConfig
-from tinker_rl.engine.samplers.embedded import EmbeddedSamplerConfig
+from tinker_rl.engine.samplers.choice import SamplerOption
 from tinker_rl.engine.service import Cancel, Handle, ServiceActor
 from tinker_rl.engine.ticket import Ticket, closed_error
 from tinker_rl.futures import APIFuture, Promise, call_soon_in, current_loop
@@ -42,7 +42,12 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     home: str | None = None
     """Folder of runs and checkpoints; None: TINKER_RL_HOME, or ~/.tinker_rl."""
-    sampler: EmbeddedSamplerConfig = EmbeddedSamplerConfig()
+    sampler: SamplerOption = "auto"
+    """`vllm`, `embedded`, or the options of one of them. `auto`: vLLM where that is installed and
+    the model is not `tiny`."""
+    sync_tolerance: float | None = None
+    """Greatest difference, in nats, of a probe's logprobs between learner and sampler at which
+    published weights are taken for proved. None: 1e-3 in float32, 0.25 in half precision."""
     learner: LearnerConfig = LearnerConfig()
     threads: int | None = None
     """CPU threads of torch; None: as torch is set up."""
@@ -181,6 +186,7 @@ class LocalBackend:
                         self._losses,
                         self._options.sampler,
                         self._options.learner,
+                        self._options.sync_tolerance,
                         name="service",
                     )
                     self._loop = current_loop()

@@ -3,45 +3,47 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import secrets
-from collections import deque
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import anyio
-
 from tinker_rl.actors import Actor, Message, handler
-from tinker_rl.engine.device import DeviceThread
 from tinker_rl.engine.samplers.base import (
+    BASE_VERSION,
     AdapterWeights,
+    Finish,
     SampleJob,
-    SamplerCore,
+    Sampler,
     check_sample,
     stop_rule,
 )
+from tinker_rl.engine.sentinel import Probe, check_hash, check_probe, probe_jobs
 from tinker_rl.engine.ticket import Ticket
-from tinker_rl.errors import EngineError, RequestError, UnknownNameError
-from tinker_rl.futures import wait_for
-from tinker_rl.requests import Sample
+from tinker_rl.errors import RequestError, UnknownNameError
+from tinker_rl.futures import Promise, wait_for
+from tinker_rl.requests import Sample, WeightSync
 from tinker_rl.types import SampleResponse
 
 __all__ = ["CancelSample", "OpenSampler", "ReleaseSampler", "SamplerActor", "StartSample"]
 
-_log = logging.getLogger(__name__)
-
-_BURST_SECONDS = 0.02
-BASE_VERSION = ""
-
 
 class OpenSampler(Message[None], frozen=True):
-    """Let `sampler_id` sample from these weights from now on; None is the base model."""
+    """Let `sampler_id` sample from these weights from now on; None is the base model.
+
+    Told, not asked: the promise is kept when the weights are there and proved, and others are
+    served meanwhile.
+    """
 
     sampler_id: str
     weights: Any
     """AdapterWeights or None; tensors of this process."""
+    promise: Any
+    """Promise of a WeightSync, or of None for the base model."""
+    probe: Any = None
+    """A Probe to prove the weights by, where a learner has them."""
 
 
 class ReleaseSampler(Message[None], frozen=True):
@@ -57,117 +59,176 @@ class CancelSample(Message[None], frozen=True):
 
 
 @dataclass(eq=False)
-class _Sampler:
+class _Client:
+    """A sampler as its users know it: an id and the weights behind it."""
+
     version: str
+    order: int
     clients: int = 1
 
 
 @dataclass(eq=False)
-class _Request:
-    ticket: Ticket
-    job: SampleJob
-    weights: AdapterWeights | None
-    """Of the job's version; its last client may be gone before the job ends."""
-    attempts: int = 0
-    """How many samplers were given the job."""
+class _Version:
+    """Weights that the sampler has, or is getting."""
 
-    def give(self, core: SamplerCore) -> None:
-        self.attempts += 1
-        core.add(self.job)
+    ready: Promise[WeightSync]
+    users: int = 1
+
+
+@dataclass(eq=False)
+class _Probing:
+    """Jobs of a probe, and the answers that are there."""
+
+    answers: dict[int, SampleResponse] = field(default_factory=dict[int, SampleResponse])
+    done: Future[None] = field(default_factory=Future[None])
 
 
 class SamplerActor(Actor):
     """Versions and requests of one base model's sampler.
 
-    Handlers note what is to be done; one task beside them hands it to the sampler, which works in
-    the device's thread, a burst at a time. A sampler that fails is replaced: its weights are loaded
-    again, and its requests are asked again, once, with the same seeds.
+    A version is open for requests when it is proved: the sampler holds the very bytes that were
+    published, and scores a probe as the learner does.
     """
-
-    reply_errors = (Exception,)
-    """Weights that cannot be loaded are a matter of whoever opens them."""
 
     def __init__(
         self,
-        make_core: Callable[[], SamplerCore],
-        device: DeviceThread,
+        make_sampler: Callable[[Finish], Sampler],
         vocab_size: int,
-        context: int,
         eos: Sequence[int],
+        tolerance: float,
     ) -> None:
-        self._make_core = make_core
-        self._core = make_core()
-        self._device = device
+        """
+        Args:
+            tolerance: Greatest difference of a probe's logprobs, in nats.
+        """
+        self._sampler = make_sampler(self._finish)
         self._vocab_size = vocab_size
-        self._context = context
         self._eos = eos
+        self._tolerance = tolerance
         self._ids = itertools.count(1)
-        self._samplers: dict[str, _Sampler] = {}
-        self._users: dict[str, int] = {}
-        """Samplers of each version."""
-        self._weights: dict[str, AdapterWeights] = {}
-        self._requests: dict[int, _Request] = {}
-        self._todo: deque[Callable[[SamplerCore], None]] = deque()
-        self._work = anyio.Event()
+        self._orders = itertools.count(1)
+        self._clients: dict[str, _Client] = {}
+        self._versions: dict[str, _Version] = {}
+        self._tickets: dict[int, Ticket] = {}
+        self._probing: dict[int, _Probing] = {}
 
     async def on_start(self) -> None:
-        self.start_soon(self._run)
+        self.start_soon(self._sampler.serve)
 
-    # --------------------------------------------------------------------------------- handlers
+    # ---------------------------------------------------------------------------------- versions
 
     @handler
     async def open_sampler(self, message: OpenSampler) -> None:
+        self.start_soon(self._open, message, next(self._orders))
+
+    async def _open(self, message: OpenSampler, order: int) -> None:
         weights: AdapterWeights | None = message.weights
-        version = weights.content_hash if weights is not None else BASE_VERSION
-        if weights is not None and version not in self._users:
-            self._weights[version] = weights
+        version, sync = BASE_VERSION, None
+        if weights is not None:
+            version = weights.version
             try:
-                await self._done(lambda core: core.add_version(version, weights))
-            except BaseException:
-                self._weights.pop(version, None)
-                raise
-        self._users[version] = self._users.get(version, 0) + 1
-        known = self._samplers.get(message.sampler_id)
+                sync = await self._take(weights, message.probe)
+            except Exception as error:
+                message.promise.fail(error)
+                return
+        known = self._clients.get(message.sampler_id)
         if known is None:
-            self._samplers[message.sampler_id] = _Sampler(version)
-        else:  # a client that follows the weights in flight
-            old, known.version = known.version, version
+            self._clients[message.sampler_id] = _Client(version, order)
+        else:  # a client that follows the weights in flight: the newest win
             known.clients += 1
-            self._drop_user(old)
+            older = version
+            if order > known.order:
+                older, known.version, known.order = known.version, version, order
+            self._drop_user(older)
+        message.promise.resolve(sync)
+
+    async def _take(self, weights: AdapterWeights, probe: Probe | None) -> WeightSync:
+        """Count one user more of these weights; the first has them loaded and proved."""
+        known = self._versions.get(weights.version)
+        if known is not None:
+            known.users += 1
+            return await known.ready.future  # one who fails takes all users along
+        entry = self._versions[weights.version] = _Version(Promise())
+        try:
+            sync = await self._load(weights, probe)
+        except BaseException as error:
+            del self._versions[weights.version]
+            entry.ready.fail(error)
+            raise
+        entry.ready.resolve(sync)
+        return sync
+
+    async def _load(self, weights: AdapterWeights, probe: Probe | None) -> WeightSync:
+        version, began = weights.version, time.monotonic()
+        loaded_hash = await self._sampler.load(version, weights)
+        loaded_at = time.monotonic()
+        try:
+            check_hash(weights, loaded_hash)
+            difference = None
+            if probe is not None:
+                responses = await self._score(probe, version)
+                difference = check_probe(version, probe, responses, self._tolerance)
+        except BaseException:
+            self._sampler.unload(version)
+            raise
+        return WeightSync(
+            content_hash=loaded_hash,
+            max_abs_logprob_diff=difference,
+            load_seconds=loaded_at - began,
+            probe_seconds=time.monotonic() - loaded_at,
+        )
+
+    async def _score(self, probe: Probe, version: str) -> list[SampleResponse]:
+        probing = _Probing()
+        jobs = probe_jobs(probe, version, [next(self._ids) for _ in probe.prompts])
+        for job in jobs:
+            self._probing[job.job_id] = probing
+            self._sampler.start(job)
+        try:
+            while len(probing.answers) < len(jobs):
+                await wait_for(probing.done)
+                probing.done = Future()
+        finally:
+            for job in jobs:
+                self._probing.pop(job.job_id, None)
+                self._sampler.cancel(job.job_id)
+        return [probing.answers[job.job_id] for job in jobs]
 
     @handler
     async def release_sampler(self, message: ReleaseSampler) -> None:
-        sampler = self._samplers.get(message.sampler_id)
-        if sampler is None:
+        client = self._clients.get(message.sampler_id)
+        if client is None:
             return
-        sampler.clients -= 1
-        if sampler.clients == 0:
-            del self._samplers[message.sampler_id]
-            self._drop_user(sampler.version)
+        client.clients -= 1
+        if client.clients == 0:
+            del self._clients[message.sampler_id]
+            self._drop_user(client.version)
 
-    def _drop_user(self, version: str) -> None:
-        self._users[version] -= 1
-        if self._users[version] == 0:
-            del self._users[version]
-            if version != BASE_VERSION:
-                del self._weights[version]
-                self._do(lambda core: core.remove_version(version))
+    def _drop_user(self, name: str) -> None:
+        version = self._versions.get(name)
+        if version is None:
+            return  # the base model
+        version.users -= 1
+        if version.users == 0:
+            del self._versions[name]
+            self._sampler.unload(name)
+
+    # ---------------------------------------------------------------------------------- requests
 
     @handler
     async def start_sample(self, message: StartSample) -> None:
         ticket: Ticket = message.ticket
         with ticket.errors():
             job = self._job(ticket.request)
-            request = _Request(ticket, job, self._weights.get(job.version))
-            self._requests[job.job_id] = request
-            self._do(request.give)
+            self._tickets[job.job_id] = ticket
+            self._sampler.start(job)
 
     @handler
     async def cancel_sample(self, message: CancelSample) -> None:
-        job_id = next((i for i, r in self._requests.items() if r.ticket is message.ticket), None)
+        job_id = next((i for i, t in self._tickets.items() if t is message.ticket), None)
         if job_id is not None:
-            del self._requests[job_id]
-            self._do(lambda core: core.cancel(job_id))
+            del self._tickets[job_id]
+            self._sampler.cancel(job_id)
             message.ticket.promise.fail(
                 RequestError(
                     "sample: expected somebody to wait for it; got its await cancelled or timed "
@@ -175,27 +236,30 @@ class SamplerActor(Actor):
                 )
             )
 
-    async def _done(self, action: Callable[[SamplerCore], None]) -> None:
-        """Do it in turn, and wait; its error is raised here."""
-        future: Future[None] = Future()
-
-        def act(core: SamplerCore) -> None:
-            try:
-                future.set_result(action(core))
-            except Exception as error:
-                future.set_exception(error)
-
-        self._do(act)
-        await wait_for(future)
-
-    def _do(self, action: Callable[[SamplerCore], None]) -> None:
-        self._todo.append(action)
-        self._work.set()
+    def _finish(self, job_id: int, answer: SampleResponse | Exception) -> None:
+        """Take the sampler's answer to a job."""
+        probing = self._probing.pop(job_id, None)
+        if probing is not None:
+            if isinstance(answer, Exception):
+                if not probing.done.done():
+                    probing.done.set_exception(answer)
+                return
+            probing.answers[job_id] = answer
+            if not probing.done.done():
+                probing.done.set_result(None)
+            return
+        ticket = self._tickets.pop(job_id, None)
+        if ticket is None:
+            return
+        if isinstance(answer, Exception):
+            ticket.promise.fail(answer)
+        else:
+            ticket.promise.resolve(answer)
 
     def _job(self, request: Any) -> SampleJob:
         assert isinstance(request, Sample)
-        sampler = self._samplers.get(request.sampler_id)
-        if sampler is None:
+        client = self._clients.get(request.sampler_id)
+        if client is None:
             raise UnknownNameError(
                 f"sample: expected a sampler that is open; got {request.sampler_id!r}. Create a "
                 "sampling client again."
@@ -203,10 +267,10 @@ class SamplerActor(Actor):
         params = request.sampling_params
         return SampleJob(
             job_id=next(self._ids),
-            version=sampler.version,
+            version=client.version,
             prompt=tuple(request.prompt.to_ints()),
             num_samples=request.num_samples,
-            max_tokens=check_sample(request, self._vocab_size, self._context),
+            max_tokens=check_sample(request, self._vocab_size, self._sampler.context),
             seed=params.seed if params.seed is not None else secrets.randbits(63),
             stop=stop_rule(params.stop, self._eos),
             temperature=params.temperature,
@@ -217,68 +281,3 @@ class SamplerActor(Actor):
             topk_prompt=request.topk_prompt_logprobs,
             prompt_last_n=request.prompt_logprobs_last_n,
         )
-
-    # ------------------------------------------------------------------------------------- work
-
-    async def _run(self) -> None:
-        while True:
-            if not self._todo and self._core.idle:
-                self._work = anyio.Event()
-                await self._work.wait()
-            todo, self._todo = self._todo, deque()
-            try:
-                done = await self._device.run(_turn, self._core, todo)
-            except Exception as error:
-                self._todo.extendleft(reversed(todo))  # what the turn did not come to
-                self._start_over(error)
-                continue
-            for job_id, response in done:
-                request = self._requests.pop(job_id, None)
-                if request is not None:
-                    request.ticket.promise.resolve(response)
-
-    def _start_over(self, error: Exception) -> None:
-        """The sampler broke: put a new one in its place, and ask it for what is not done."""
-        _log.error("the sampler failed and is replaced", exc_info=error)
-        self._core = self._make_core()
-        again: list[_Request] = []
-        for job_id, request in list(self._requests.items()):
-            if request.attempts == 1:
-                again.append(request)
-            elif request.attempts > 1:
-                del self._requests[job_id]
-                wrapped = EngineError(
-                    f"sample: the sampler failed twice, last with {type(error).__name__}: {error}. "
-                    "It was replaced; ask again, with fewer samples at once if this is memory."
-                )
-                wrapped.__cause__ = error
-                request.ticket.promise.fail(wrapped)
-        loaded = {r.job.version: r.weights for r in again if r.weights} | self._weights
-        for version, weights in loaded.items():
-            self._todo.appendleft(_adding(version, weights))
-        self._todo.extend(request.give for request in again)
-        for version in set(loaded) - set(self._weights):
-            self._todo.append(_removing(version))
-
-
-def _adding(version: str, weights: AdapterWeights) -> Callable[[SamplerCore], None]:
-    def add(core: SamplerCore) -> None:
-        try:
-            core.add_version(version, weights)
-        except Exception:  # raised on, it would start the sampler over for ever
-            _log.exception("weights could not be loaded again")
-
-    return add
-
-
-def _removing(version: str) -> Callable[[SamplerCore], None]:
-    return lambda core: core.remove_version(version)
-
-
-def _turn(
-    core: SamplerCore, todo: deque[Callable[[SamplerCore], None]]
-) -> list[tuple[int, SampleResponse]]:
-    """Do what was asked for, then sample for a while."""
-    while todo:
-        todo.popleft()(core)
-    return core.burst(_BURST_SECONDS)

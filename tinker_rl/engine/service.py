@@ -16,12 +16,13 @@ from tinker_rl.actors import Actor, ActorRef, Message, handler
 from tinker_rl.engine import adapter_files
 from tinker_rl.engine.base_model import context_length, load_base_model
 from tinker_rl.engine.checkpoints import RunRecord, Store
+from tinker_rl.engine.content_hash import content_hash
 from tinker_rl.engine.device import DeviceThread, default_dtype
 from tinker_rl.engine.learner import Learner, LearnerConfig
 from tinker_rl.engine.lora import lora_scale
 from tinker_rl.engine.paths import parse_path
 from tinker_rl.engine.samplers.base import AdapterWeights
-from tinker_rl.engine.samplers.embedded import EmbeddedSampler, EmbeddedSamplerConfig, Replica
+from tinker_rl.engine.samplers.choice import SamplerOption, make_sampler, sampler_config
 from tinker_rl.engine.sampling import (
     CancelSample,
     OpenSampler,
@@ -29,9 +30,11 @@ from tinker_rl.engine.sampling import (
     SamplerActor,
     StartSample,
 )
+from tinker_rl.engine.sentinel import probe_prompts, probe_tolerance
 from tinker_rl.engine.ticket import Ticket
 from tinker_rl.engine.trainer import Enqueue, TrainerActor
 from tinker_rl.errors import ConfigError, RequestError, UnknownNameError, UnsupportedError
+from tinker_rl.futures import Promise
 from tinker_rl.lineup import model_path, supported_models
 from tinker_rl.losses import CustomLoss
 from tinker_rl.tokenizers import get_tokenizer
@@ -84,13 +87,15 @@ class ServiceActor(Actor):
         store: Store,
         device: DeviceThread,
         losses: dict[str, CustomLoss],
-        sampler_config: EmbeddedSamplerConfig,
+        sampler: SamplerOption,
         learner_config: LearnerConfig,
+        sync_tolerance: float | None,
     ) -> None:
         self._store = store
         self._device = device
         self._losses = losses
-        self._sampler_config = sampler_config
+        self._sampler_option: SamplerOption = sampler
+        self._sync_tolerance = sync_tolerance
         self._learner_config = learner_config
         self._session = uuid.uuid4().hex[:12]
         self._model_ids = itertools.count()
@@ -177,23 +182,22 @@ class ServiceActor(Actor):
 
     async def _load(self, base_model: str, host: _Host) -> None:
         device = self._device.device
+        config = sampler_config(self._sampler_option, base_model)
         tokenizer = await _io(get_tokenizer, base_model)
         model = await self._device.run(load_base_model, base_model, device, default_dtype(device))
         context = context_length(base_model, model)
+        make = None
         try:
-            replica = await self._device.run(Replica, model)
-        except UnsupportedError as error:
-            replica, host.no_sampler = None, error
-        learner = await self._device.run(Learner, model, base_model, context, self._learner_config)
-        if replica is not None:
-
-            def make_core() -> EmbeddedSampler:
-                return EmbeddedSampler(replica, tokenizer.decode, self._sampler_config)
-
-            eos = _eos_ids(model, tokenizer)
-            host.sampler = await self.spawn(
-                SamplerActor, make_core, self._device, replica.vocab_size, context, eos
+            make = await self._device.run(
+                make_sampler, config, base_model, model, tokenizer, context, self._device
             )
+        except UnsupportedError as error:
+            host.no_sampler = error
+        learner = await self._device.run(Learner, model, base_model, context, self._learner_config)
+        if make is not None:
+            tolerance = self._sync_tolerance or probe_tolerance(model.dtype)
+            eos = _eos_ids(model, tokenizer)
+            host.sampler = await self.spawn(SamplerActor, make, learner.vocab_size, eos, tolerance)
         host.trainer = await self.spawn(
             TrainerActor,
             learner,
@@ -202,6 +206,7 @@ class ServiceActor(Actor):
             host.sampler,
             self._losses,
             type(model).__name__,
+            probe_prompts(tokenizer.encode, context),
         )
 
     # ------------------------------------------------------------------------------------- models
@@ -268,17 +273,22 @@ class ServiceActor(Actor):
             base_model = manifest.base_model
             tensors = await _io(adapter_files.read_adapter, folder)
             scale = lora_scale(manifest.lora_config)
-            weights = AdapterWeights(tensors, scale, adapter_files.content_hash(tensors))
+            weights = AdapterWeights(tensors, scale, content_hash(tensors))
         if base_model is None:
             raise ConfigError(
                 "create_sampling_client: expected model_path or base_model; got neither."
             )
         host = await self._host(base_model)
         sampler_id = f"{self._session}:sample:{next(self._sampler_ids)}"
-        await _sampler(host).ask(OpenSampler(sampler_id, weights))
+        opened: Promise[ask.WeightSync | None] = Promise()
+        await _sampler(host).tell(OpenSampler(sampler_id, weights, opened))
+        sync = await opened.future
         self._samplers[sampler_id] = host
         return ask.SamplerInfo(
-            sampler_id=sampler_id, base_model=base_model, model_path=request.model_path
+            sampler_id=sampler_id,
+            base_model=base_model,
+            model_path=request.model_path,
+            weight_sync=sync,
         )
 
     # -------------------------------------------------------------------------- runs, checkpoints

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,19 @@ import msgspec
 from tinker_rl.actors import Actor, ActorRef, Message, handler
 from tinker_rl.engine import adapter_files
 from tinker_rl.engine.checkpoints import Manifest, RunRecord, Store
+from tinker_rl.engine.content_hash import content_hash
 from tinker_rl.engine.cycles import ClockCycles
 from tinker_rl.engine.device import DeviceThread
-from tinker_rl.engine.learner import Adapter, Learner, Steps
+from tinker_rl.engine.learner import Learner, Steps
 from tinker_rl.engine.lora import lora_scale
 from tinker_rl.engine.losses import CUSTOM
 from tinker_rl.engine.paths import CheckpointPath, Kind, check_name
 from tinker_rl.engine.samplers.base import AdapterWeights
 from tinker_rl.engine.sampling import OpenSampler, SamplerActor
+from tinker_rl.engine.sentinel import Probe, score_probe
 from tinker_rl.engine.ticket import Ticket
 from tinker_rl.errors import CheckpointError, UnknownNameError, choices
+from tinker_rl.futures import Promise
 from tinker_rl.losses import CustomLoss
 from tinker_rl.requests import (
     CreateModel,
@@ -37,6 +41,7 @@ from tinker_rl.requests import (
     SaveState,
     SaveWeightsForSampler,
     UnloadModel,
+    WeightSync,
 )
 from tinker_rl.types import (
     ForwardBackwardOutput,
@@ -50,6 +55,9 @@ from tinker_rl.types import (
 )
 
 __all__ = ["Enqueue", "TrainerActor"]
+
+_LATER = object()
+"""In place of a result that a task of its own will give."""
 
 
 class Enqueue(Message[None], frozen=True):
@@ -75,13 +83,19 @@ class TrainerActor(Actor):
         sampler: ActorRef[SamplerActor] | None,
         losses: dict[str, CustomLoss],
         architecture: str,
+        probe_prompts: Sequence[Sequence[int]],
     ) -> None:
+        """
+        Args:
+            probe_prompts: Texts that each published version is proved by.
+        """
         self._learner = learner
         self._device = device
         self._store = store
         self._sampler = sampler
         self._losses = losses
         self._architecture = architecture
+        self._probe_prompts = probe_prompts
         self._cycles: ClockCycles[Enqueue] = ClockCycles(joined=_is_optim_step)
         self._work = anyio.Event()
         self._runs: dict[str, RunRecord] = {}
@@ -102,7 +116,9 @@ class TrainerActor(Actor):
                 await self._work.wait()
                 continue
             with message.ticket.errors():
-                message.ticket.promise.resolve(await self._carry_out(message))
+                result = await self._carry_out(message)
+                if result is not _LATER:
+                    message.ticket.promise.resolve(result)
 
     async def _carry_out(self, message: Enqueue) -> Any:
         ticket: Ticket = message.ticket
@@ -134,7 +150,8 @@ class TrainerActor(Actor):
             case SaveWeightsForSampler():
                 return await self._save_for_sampler(request)
             case PublishWeights():
-                return await self._publish(request, message.sampler_id)
+                await self._publish(ticket, model_id, message.sampler_id)
+                return _LATER
             case UnloadModel():
                 await self._device.run(self._learner.remove, model_id)
                 del self._runs[model_id]
@@ -350,19 +367,39 @@ class TrainerActor(Actor):
 
     # ----------------------------------------------------------------------------------- sampler
 
-    async def _publish(self, request: PublishWeights, sampler_id: str | None) -> SamplerInfo:
-        assert self._sampler is not None
+    async def _publish(self, ticket: Ticket, model_id: str, sampler_id: str | None) -> None:
+        """Take the weights as they are, and what they make of the probe; then go on training."""
         assert sampler_id is not None
-        adapter: Adapter = self._learner.adapter(request.model_id)
+        scale = lora_scale(self._learner.adapter(model_id).config)
 
-        def snapshot() -> AdapterWeights:
-            tensors = self._learner.weights(request.model_id)
-            scale = lora_scale(adapter.config)
-            return AdapterWeights(tensors, scale, adapter_files.content_hash(tensors))
+        def snapshot() -> tuple[AdapterWeights, Probe, float]:
+            tensors = self._learner.weights(model_id)
+            began = time.monotonic()
+            probe = score_probe(self._learner, model_id, self._probe_prompts)
+            weights = AdapterWeights(tensors, scale, content_hash(tensors))
+            return weights, probe, time.monotonic() - began
 
-        weights = await self._device.run(snapshot)
-        await self._sampler.ask(OpenSampler(sampler_id, weights))
-        return SamplerInfo(sampler_id=sampler_id, base_model=self._learner.base_model)
+        weights, probe, seconds = await self._device.run(snapshot)
+        self.start_soon(self._open_sampler, ticket, sampler_id, weights, probe, seconds)
+
+    async def _open_sampler(
+        self,
+        ticket: Ticket,
+        sampler_id: str,
+        weights: AdapterWeights,
+        probe: Probe,
+        score_seconds: float,
+    ) -> None:
+        assert self._sampler is not None
+        with ticket.errors():
+            opened: Promise[WeightSync] = Promise()
+            await self._sampler.tell(OpenSampler(sampler_id, weights, opened, probe))
+            sync = msgspec.structs.replace(await opened.future, score_seconds=score_seconds)
+            ticket.promise.resolve(
+                SamplerInfo(
+                    sampler_id=sampler_id, base_model=self._learner.base_model, weight_sync=sync
+                )
+            )
 
 
 def _is_optim_step(message: Enqueue) -> bool:

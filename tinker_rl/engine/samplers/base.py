@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 import msgspec
 from torch import Tensor
@@ -13,7 +13,19 @@ from tinker_rl.errors import PromptTooLongError, RequestError
 from tinker_rl.requests import Sample
 from tinker_rl.types import SampleResponse, SamplingParams
 
-__all__ = ["AdapterWeights", "SampleJob", "SamplerCore", "StopRule", "check_sample", "stop_rule"]
+__all__ = [
+    "BASE_VERSION",
+    "AdapterWeights",
+    "Finish",
+    "SampleJob",
+    "Sampler",
+    "StopRule",
+    "check_sample",
+    "stop_rule",
+]
+
+BASE_VERSION = ""
+"""The base model, without an adapter."""
 
 
 class StopRule(msgspec.Struct, frozen=True):
@@ -31,6 +43,16 @@ class AdapterWeights(msgspec.Struct, frozen=True, eq=False):
     scale: float
     """Factor of the product B @ A."""
     content_hash: str
+
+    @property
+    def rank(self) -> int:
+        """Greatest rank of its pairs of factors."""
+        return max((t.shape[0] for name, t in self.tensors.items() if "lora_A" in name), default=0)
+
+    @property
+    def version(self) -> str:
+        """What a sampler knows these weights by; it is fit for a file name."""
+        return f"{self.content_hash[:32]}-{self.scale:g}"
 
 
 class SampleJob(msgspec.Struct, frozen=True, eq=False, kw_only=True):
@@ -55,33 +77,46 @@ class SampleJob(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     prompt_last_n: int | None = None
 
 
-class SamplerCore(Protocol):
-    """A sampler without threads or event loop: its owner calls it from one thread."""
+class Sampler(Protocol):
+    """Samples the jobs of one base model; it mends what breaks, and gives each job one answer.
 
-    def add_version(self, version: str, weights: AdapterWeights) -> None:
-        """Make a version's weights available."""
+    Used from one event loop. The answers go to the `Finish` that it is made with.
+    """
+
+    @property
+    def context(self) -> int:
+        """Most tokens of a prompt and its answer."""
         ...
 
-    def remove_version(self, version: str) -> None:
+    async def serve(self) -> None:
+        """Work until cancelled; nothing is sampled before."""
+        ...
+
+    async def load(self, version: str, weights: AdapterWeights) -> str:
+        """Make a version's weights ready.
+
+        Returns:
+            The content hash of the weights that it now holds.
+        Raises:
+            EngineError, WeightSyncError: if it cannot.
+        """
+        ...
+
+    def unload(self, version: str) -> None:
         """Forget a version as soon as no job uses it."""
         ...
 
-    def add(self, job: SampleJob) -> None:
-        """Queue a job."""
+    def start(self, job: SampleJob) -> None:
+        """Queue a job of the base model or of a version that is loaded."""
         ...
 
     def cancel(self, job_id: int) -> None:
-        """Drop a job, wherever it is; unknown ids are ignored."""
+        """Drop a job, wherever it is; unknown ids are ignored. It gets no answer."""
         ...
 
-    @property
-    def idle(self) -> bool:
-        """Whether there is nothing to do."""
-        ...
 
-    def burst(self, seconds: float) -> list[tuple[int, SampleResponse]]:
-        """Work for about that long; returns the jobs that ended, by id."""
-        ...
+Finish: TypeAlias = Callable[[int, SampleResponse | Exception], None]
+"""Takes the answer to a job."""
 
 
 def stop_rule(stop: str | Sequence[str | int] | None, eos: Sequence[int]) -> StopRule:

@@ -47,7 +47,7 @@ class VllmSamplerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Until a weight version is loaded, and until its probe is scored."""
     sample_seconds: float = 3600.0
     """Until a request is answered, its time in the queue and restarts included."""
-    stall_seconds: float = 5.0
+    stall_seconds: float = 20.0
     """An engine that is silent for so long and uses no processor is stuck. One that was stopped,
     or has died, is noticed at once."""
     step_seconds: float = 300.0

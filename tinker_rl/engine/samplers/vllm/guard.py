@@ -1,0 +1,65 @@
+"""Runs a command as a process group, and sees that none of it outlives its owner.
+
+    python guard.py LIFE_FD COMMAND...
+
+The owner holds the other end of the pipe LIFE_FD. When it writes there, when that closes, however
+the owner ended, or when the command ends, whatever is left of the group is killed. An owner that
+is well takes leave with a byte `e`; of another one the files named by TINKER_RL_OWNED are removed
+too. This needs a process of its own: an owner that is killed can do nothing, and a command that is
+stopped notices nothing. Only the standard library is imported, so that it is small and there at
+once.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+
+def main() -> None:
+    """Run the command, and end with it or with the owner."""
+    life = int(sys.argv[1])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the owner decides when it is over
+    owned = os.environ.pop("TINKER_RL_OWNED").split(os.pathsep)
+    passed = tuple(map(int, os.environ.pop("TINKER_RL_PASS_FDS").split(",")))
+    command = subprocess.Popen(sys.argv[2:], process_group=0, pass_fds=passed, preexec_fn=_signals)
+    for fd in passed:
+        os.close(fd)  # the owner must see the end of the command
+
+    ended = threading.Event()
+
+    def watch() -> None:
+        last = b""
+        while heard := os.read(life, 1024):
+            last = heard
+            _kill_group(command.pid)
+        _kill_group(command.pid)
+        for path in () if last.endswith(b"e") else owned:
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.remove(path)
+        ended.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    code = command.wait()
+    _kill_group(command.pid)
+    ended.wait()
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def _signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _kill_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
