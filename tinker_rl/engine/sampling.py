@@ -220,8 +220,8 @@ class SamplerActor(Actor):
         ticket: Ticket = message.ticket
         with ticket.errors():
             job = self._job(ticket.request)
-            self._tickets[job.job_id] = ticket
             self._sampler.start(job)
+            self._tickets[job.job_id] = ticket
 
     @handler
     async def cancel_sample(self, message: CancelSample) -> None:

@@ -107,7 +107,11 @@ class Sampler(Protocol):
         ...
 
     def start(self, job: SampleJob) -> None:
-        """Queue a job of the base model or of a version that is loaded."""
+        """Queue a job of the base model or of a version that is loaded.
+
+        Raises:
+            UnsupportedError: if it cannot sample like that.
+        """
         ...
 
     def cancel(self, job_id: int) -> None:

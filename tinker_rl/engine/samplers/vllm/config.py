@@ -32,8 +32,8 @@ class VllmSamplerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     max_loras: int = 4
     """Most weight versions that are sampled from in one step; requests of others wait."""
     max_lora_rank: int | None = None
-    """Greatest rank of an adapter. None: that of the first one, and vLLM is restarted when a
-    greater one comes."""
+    """Greatest rank of an adapter; 0 takes none. None: 32, and vLLM is restarted when a greater one
+    comes."""
     eager: bool | None = None
     """Run without compilation and CUDA graphs: starts sooner, samples slower on a GPU. None: eager
     on a CPU."""
@@ -71,7 +71,7 @@ class VllmSamplerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             ("max_running", self.max_running >= 1, "1 or more"),
             ("tensor_parallel_size", self.tensor_parallel_size >= 1, "1 or more"),
             ("max_loras", self.max_loras >= 1, "1 or more"),
-            ("max_lora_rank", (self.max_lora_rank or 1) in (1, *_RANKS), f"one of {_RANKS}"),
+            ("max_lora_rank", self.max_lora_rank in (None, 0, *_RANKS), f"0 or one of {_RANKS}"),
             ("max_restarts", self.max_restarts >= 0, "0 or more"),
             *(
                 (name, getattr(self, name) > 0, "more than 0 seconds")

@@ -26,6 +26,7 @@ from tinker_rl.engine.samplers.vllm.protocol import (
     Sample,
     Unload,
 )
+from tinker_rl.engine.samplers.vllm.translation import check_job
 from tinker_rl.engine.sentinel import not_loaded
 from tinker_rl.errors import ConfigError, EngineError, SamplerError
 from tinker_rl.futures import wait_for
@@ -38,6 +39,7 @@ _log = logging.getLogger(__name__)
 _CHECK_SECONDS = 1.0
 _MOST_ATTEMPTS = 8
 """Engines that may fail under a job before it is suspected to be the reason."""
+_USUAL_RANK = 32
 _CPU_CACHE_BYTES = 1_000_000_000
 _GPU_SHARE = 0.45
 
@@ -153,7 +155,9 @@ class VllmSampler:
     def _engine(self) -> Engine:
         config = self._config
         ranks = [version.rank for version in self._versions.values()]
-        rank = config.max_lora_rank or (fitting_rank(max(ranks)) if ranks else 0)
+        rank = config.max_lora_rank
+        if rank is None:
+            rank = max([_USUAL_RANK, *ranks])
         cache = None if config.kv_cache_gb is None else int(config.kv_cache_gb * 1e9)
         if cache is None and self._is_cpu:
             cache = _CPU_CACHE_BYTES
@@ -310,7 +314,8 @@ class VllmSampler:
     # -------------------------------------------------------------------------------------- jobs
 
     def start(self, job: SampleJob) -> None:
-        """Queue a job."""
+        """Queue a job; see `Sampler.start`."""
+        check_job(job)
         deadline = anyio.current_time() + self._config.sample_seconds
         entry = self._jobs[job.job_id] = _Job(job, deadline)
         if job.version != BASE_VERSION:

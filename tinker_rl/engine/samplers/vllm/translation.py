@@ -10,15 +10,28 @@ import numpy as np
 import numpy.typing as npt
 
 from tinker_rl.engine.samplers.base import SampleJob
+from tinker_rl.errors import UnsupportedError
 from tinker_rl.types import MASKED_LOGPROB, SampledSequence, SampleResponse, TopkLogprobs
 
-__all__ = ["sample_response", "sampling_params"]
+__all__ = ["check_job", "sample_response", "sampling_params"]
 
 
 def _vllm_seed(seed: int) -> int:
     """A seed of 62 bits. vLLM gives sample i the seed `seed + i`: hashed, neighbours share none."""
     digest = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 2
+
+
+def check_job(job: SampleJob) -> None:
+    """
+    Raises:
+        UnsupportedError: if vLLM would refuse it, or take it for something else.
+    """
+    if job.temperature != 0 and not 0.01 <= job.temperature <= 2:
+        raise UnsupportedError(
+            "SamplingParams.temperature: vLLM takes 0, and 0.01 to 2; got "
+            f"{job.temperature:g}. Sample it with EngineOptions(sampler='embedded')."
+        )
 
 
 def sampling_params(job: SampleJob) -> Any:
