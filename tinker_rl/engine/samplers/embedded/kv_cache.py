@@ -1,54 +1,83 @@
-"""Keys and values of the rows that are being sampled, one slot a row."""
+"""Keys and values: of prompts, and of the rows that are being sampled, one slot a row."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["PromptKeys", "PromptReader", "SlotCache"]
+__all__ = ["Keys", "PromptKeys", "SlotCache"]
 
 _PAGE = 64
 """Slots grow by multiples of this many tokens."""
 
 
-class PromptReader:
-    """Keeps the keys and values that a model computes while it reads prompts.
+@dataclass(frozen=True, eq=False)
+class Keys:
+    """Keys and values of some tokens of a sequence, every layer: [kv heads, T, D]."""
 
-    It stands where transformers expects a cache; so does `SlotCache`.
-    """
+    keys: list[Tensor]
+    values: list[Tensor]
 
-    is_compileable = False
+    @property
+    def length(self) -> int:
+        """How many tokens."""
+        return self.keys[0].shape[1] if self.keys else 0
 
-    def __init__(self) -> None:
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
+    def part(self, start: int, stop: int) -> Keys:
+        """Those of the tokens from `start` to `stop`, of the same memory."""
+        return Keys([k[:, start:stop] for k in self.keys], [v[:, start:stop] for v in self.values])
 
-    def update(
-        self, key: Tensor, value: Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Keep one layer's [U, kv heads, T, D]."""
-        self.keys.append(key)
-        self.values.append(value)
-        return key, value
-
-    def get_seq_length(self, *args: Any) -> int:
-        """Tokens before those that are being read."""
-        return 0
+    def clone(self) -> Keys:
+        """A copy of their own."""
+        return Keys([k.clone() for k in self.keys], [v.clone() for v in self.values])
 
 
 class PromptKeys:
-    """Keys and values of one prompt, every layer: [kv heads, T, D]."""
+    """Keys and values of a prompt that is being read: those of its first `read` tokens."""
 
-    def __init__(self, reader: PromptReader, row: int, length: int) -> None:
-        self.keys = [layer[row, :, :length].clone() for layer in reader.keys]
-        self.values = [layer[row, :, :length].clone() for layer in reader.values]
+    def __init__(self, length: int, prefix: Sequence[Keys] = ()) -> None:
+        """Have room for `length` tokens, and copy what is known of the first."""
         self.length = length
+        self.read = 0
+        self._whole = Keys([], [])
+        for piece in prefix:
+            for layer, (key, value) in enumerate(zip(piece.keys, piece.values, strict=True)):
+                self.write(layer, self.read, key, value)
+            self.read += piece.length
+
+    def write(self, layer: int, start: int, key: Tensor, value: Tensor) -> None:
+        """Set those of the tokens from `start` on, of one layer."""
+        whole = self._whole
+        for tensors, part in ((whole.keys, key), (whole.values, value)):
+            if layer == len(tensors):
+                tensors.append(part.new_empty(part.shape[0], self.length, part.shape[2]))
+            tensors[layer][:, start : start + part.shape[1]] = part
+
+    def layer(self, index: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [kv heads, stop, D] of one layer."""
+        return self._whole.keys[index][:, :stop], self._whole.values[index][:, :stop]
+
+    def cut(self, start: int, stop: int) -> Keys:
+        """Those of the tokens from `start` to `stop`; a copy, unless it is all of them."""
+        if (start, stop) == (0, self.length):
+            return self._whole
+        return self._whole.part(start, stop).clone()
+
+    @property
+    def whole(self) -> Keys:
+        """All of them, once they are read."""
+        return self._whole
 
 
 class SlotCache:
-    """Slots [slots, kv heads, L, D] a layer; the rows in use are the first `rows`."""
+    """Slots [slots, kv heads, L, D] a layer; the rows in use are the first `rows`.
+
+    It stands where transformers expects a cache.
+    """
 
     is_compileable = False
 
@@ -65,7 +94,7 @@ class SlotCache:
         """(slots, tokens a slot)."""
         return (self.keys[0].shape[0], self.keys[0].shape[2]) if self.keys else (0, 0)
 
-    def reserve(self, like: PromptKeys, slots: int, length: int) -> None:
+    def reserve(self, like: Keys, slots: int, length: int) -> None:
         """Have room for that many slots of that many tokens; what is in them is kept."""
         old_slots, old_length = self.shape
         if slots <= old_slots and length <= old_length:
@@ -94,12 +123,20 @@ class SlotCache:
                 grown[:, :, :old] = layer
                 layers[index] = grown
 
-    def put(self, first: int, count: int, prompt: PromptKeys) -> None:
-        """Copy a prompt into the slots `first` to `first + count`."""
-        rows = slice(first, first + count)
-        for layers, source in ((self.keys, prompt.keys), (self.values, prompt.values)):
-            for layer, tensor in zip(layers, source, strict=True):
-                layer[rows, :, : prompt.length] = tensor
+    def put(self, first: int, count: int, pieces: Sequence[Keys]) -> None:
+        """Copy a prompt, given in pieces, into the slots `first` to `first + count`."""
+        rows, start = slice(first, first + count), 0
+        for piece in pieces:
+            stop = start + piece.length
+            for layers, source in ((self.keys, piece.keys), (self.values, piece.values)):
+                for layer, tensor in zip(layers, source, strict=True):
+                    layer[rows, :, start:stop] = tensor
+            start = stop
+
+    def cut(self, row: int, start: int, stop: int) -> Keys:
+        """A copy of the tokens from `start` to `stop` of a row."""
+        whole = Keys([layer[row] for layer in self.keys], [layer[row] for layer in self.values])
+        return whole.part(start, stop).clone()
 
     def move(self, source: Tensor, target: Tensor, length: int) -> None:
         """Copy whole slots, `length` tokens of them, from rows `source` to rows `target`."""

@@ -19,7 +19,8 @@ from transformers.pytorch_utils import Conv1D
 
 from tinker_rl.engine.attention import attention_kinds
 from tinker_rl.engine.samplers.base import AdapterWeights
-from tinker_rl.engine.samplers.embedded.kv_cache import PromptKeys, PromptReader, SlotCache
+from tinker_rl.engine.samplers.embedded.chunk import Chunk
+from tinker_rl.engine.samplers.embedded.kv_cache import PromptKeys, SlotCache
 from tinker_rl.engine.scoring import PROBE, PROBE_TOLERANCE, LanguageModel, probe_difference
 from tinker_rl.errors import UnsupportedError
 
@@ -90,8 +91,10 @@ class VersionTensors:
 class _Plan(threading.local):
     """What the attention function cannot learn from its arguments; each device thread has one."""
 
+    chunk: Chunk | None = None
+    """The tokens of prompts that are being read; None in a decoding step."""
     decode_mask: Tensor | None = None
-    """Additive mask [R, 1, 1, L] of a decoding step; None while prompts are read."""
+    """Additive mask [R, 1, 1, L] of a decoding step."""
 
 
 _plan = _Plan()
@@ -107,17 +110,18 @@ def _attend(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention over key-value slots. Query [R, heads, T, D], key and value [R, kv heads, L, D]."""
+    """Attention over the keys of prompts, or over key-value slots.
+
+    Query [R, heads, T, D], key and value [R, kv heads, L, D]. The keys of a chunk are its own.
+    """
+    if _plan.chunk is not None:
+        return _plan.chunk.attend(query, scaling), None
     rows, heads, _, size = query.shape
-    mask = _plan.decode_mask
-    if mask is None:
-        out = F.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scaling, enable_gqa=heads != key.shape[1]
-        )
-        return out.transpose(1, 2), None
     # One position a row: heads that share keys stand side by side as if they were positions.
     grouped = query.reshape(rows, key.shape[1], -1, size)
-    out = F.scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scaling)
+    out = F.scaled_dot_product_attention(
+        grouped, key, value, attn_mask=_plan.decode_mask, scale=scaling
+    )
     return out.reshape(rows, 1, heads, size), None
 
 
@@ -174,11 +178,13 @@ class Replica:
         try:
             with torch.no_grad():
                 expected = model(input_ids=ids, use_cache=False).logits[0, split - 1 :]
-                reader, cache = PromptReader(), SlotCache()
-                hidden = [self.read(ids[:, :split], reader)[:, -1]]
-                keys = PromptKeys(reader, 0, split)
-                cache.reserve(keys, 1, ids.shape[1])
-                cache.put(0, 1, keys)
+                keys, cache = PromptKeys(split), SlotCache()
+                for start, stop in ((0, split // 2), (split // 2, split)):
+                    chunk = Chunk([(keys, stop - start)], self.device, self.dtype)
+                    last_H = self.read(ids[0, start:stop], chunk)[-1]
+                hidden = [last_H[None]]
+                cache.reserve(keys.whole, 1, ids.shape[1])
+                cache.put(0, 1, [keys.whole])
                 for position in range(split, ids.shape[1]):
                     at = torch.tensor([position], device=self.device)
                     cache.aim(1, at, position + 1)
@@ -217,11 +223,15 @@ class Replica:
             layer.low_rank = version.low_rank.get(path) if version else None
         self._current = version
 
-    def read(self, input_ids: Tensor, cache: Any) -> Tensor:
-        """Hidden states [U, T, H] of prompts [U, T] padded on the right; fills `cache`."""
-        _plan.decode_mask = None
-        positions = torch.arange(input_ids.shape[1], device=self.device)[None]
-        return self._run(input_ids, positions.expand_as(input_ids), cache)
+    def read(self, token_N: Tensor, chunk: Chunk) -> Tensor:
+        """Hidden states [N, H] of a chunk's tokens, int64; its prompts get their keys."""
+        _plan.chunk = chunk
+        try:
+            hidden_1NH = self._run(token_N[None], chunk.position_N[None], chunk)
+        finally:
+            _plan.chunk = None
+        chunk.finish()
+        return hidden_1NH[0]
 
     def decode(self, token_R: Tensor, position_R: Tensor, mask: Tensor, cache: Any) -> Tensor:
         """Hidden states [R, H] after one token more on each row of `cache`."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tinker_rl.engine.prefix_tree import IntArray
 from tinker_rl.engine.samplers.base import SampleJob
 from tinker_rl.engine.samplers.embedded.draw import draw, log_distribution, uniforms
-from tinker_rl.engine.samplers.embedded.kv_cache import SlotCache
+from tinker_rl.engine.samplers.embedded.kv_cache import Keys, SlotCache
 from tinker_rl.engine.samplers.embedded.prompts import ReadPrompt
 from tinker_rl.engine.samplers.embedded.replica import Replica
 from tinker_rl.types import MASKED_LOGPROB, SampledSequence, StopReason, TopkLogprobs
@@ -19,6 +21,8 @@ from tinker_rl.types import MASKED_LOGPROB, SampledSequence, StopReason, TopkLog
 __all__ = ["FinishedRow", "Row", "Rows"]
 
 Decode = Callable[[list[int]], str]
+Keep = Callable[[IntArray, Callable[[int, int], Keys]], None]
+"""Takes the tokens of a row that ended whose keys and values are known, and what gives those."""
 
 _SLOTS = 16
 """Slots are added by so many: adding copies everything."""
@@ -31,6 +35,7 @@ class Row:
     job: SampleJob
     sample: int
     """Index among the job's samples."""
+    prompt: IntArray
     top: list[tuple[Tensor, Tensor]] = field(default_factory=list[tuple[Tensor, Tensor]])
     """Ids and logprobs of the alternatives to each token, where the job asks for them."""
 
@@ -47,8 +52,11 @@ class Rows:
     Nothing here schedules: `admit`, `step` and `drop` change the rows, and say which ended.
     """
 
-    def __init__(self, replica: Replica, capacity: int, decode: Decode) -> None:
+    def __init__(
+        self, replica: Replica, capacity: int, decode: Decode, keep: Keep | None = None
+    ) -> None:
         self._replica = replica
+        self._keep = keep
         self._decode = decode
         self._endings: dict[tuple[str, ...], dict[int, bool]] = {}
         self.rows: list[Row] = []
@@ -77,6 +85,12 @@ class Rows:
         return self._capacity - len(self.rows)
 
     @property
+    def stored(self) -> int:
+        """Tokens whose keys and values the slots have room for."""
+        slots, length = self._cache.shape
+        return slots * length
+
+    @property
     def longest(self) -> int:
         """Tokens that every slot has, or may have to grow to, for the rows in use."""
         if not self.rows:
@@ -98,8 +112,9 @@ class Rows:
                 SlotCache()
             )  # slots grow and never shrink: begin afresh while none is used
         slots = min(self._capacity, -(-(first + count) // _SLOTS) * _SLOTS)
-        self._cache.reserve(entries[0][1].keys, slots, longest + 1)
-        logits: list[Tensor] = []
+        self._cache.reserve(entries[0][1].pieces[0], slots, longest + 1)
+        ends: list[Tensor] = []
+        counts: list[int] = []
         start = 0
         while (
             start < count
@@ -108,13 +123,16 @@ class Rows:
             same = start
             while same < count and entries[same][1] is prompt:
                 same += 1
-            self._cache.put(first + start, same - start, prompt.keys)
-            logits.append(prompt.logits_V.expand(same - start, -1))
+            self._cache.put(first + start, same - start, prompt.pieces)
+            ends.append(prompt.end_H)
+            counts.append(same - start)
             start = same
         for offset, (row, _) in enumerate(entries):
             self._set(first + offset, row)
             self.rows.append(row)
-        return self._sample(torch.cat(logits), first)
+        logits_UV = self._replica.logits(torch.stack(ends))
+        counts_U = torch.tensor(counts, device=logits_UV.device)
+        return self._sample(logits_UV.repeat_interleave(counts_U, dim=0), first)
 
     def _widen(self, limit: int, stops: int) -> None:
         if limit > self._tokens.shape[1]:
@@ -226,6 +244,9 @@ class Rows:
             logprobs_np=self._logprobs[index, :count].cpu().numpy().copy(),
             topk_logprobs_np=topk,
         )
+        if self._keep is not None:
+            tokens = np.concatenate([row.prompt, sequence.tokens_np[:-1]])  # the last was not read
+            self._keep(tokens, partial(self._cache.cut, index))
         return FinishedRow(row, sequence)
 
     # ---------------------------------------------------------------------------------- removal

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import msgspec
+import numpy as np
 import torch
 
+from tinker_rl.engine.prefix_tree import IntArray
 from tinker_rl.engine.samplers.base import AdapterWeights, SampleJob
 from tinker_rl.engine.samplers.embedded.admission import AdmissionQueue, Grant
+from tinker_rl.engine.samplers.embedded.prefix_cache import Match, PrefixCache
 from tinker_rl.engine.samplers.embedded.prompts import (
-    PromptCache,
+    PromptReading,
     PromptScores,
     ReadPrompt,
-    read_prompts,
+    first_scored,
+    read_chunk,
 )
 from tinker_rl.engine.samplers.embedded.replica import Replica, VersionTensors
 from tinker_rl.engine.samplers.embedded.rows import Decode, FinishedRow, Row, Rows
@@ -25,6 +30,12 @@ __all__ = ["EmbeddedSampler", "EmbeddedSamplerConfig"]
 BASE = ""
 """The version without an adapter."""
 
+_TOKEN_BUDGET = {"cpu": 512, "cuda": 2048}
+"""Prompt tokens read at once where the configuration does not say: a CPU takes its time."""
+
+_ALIKE = 32
+"""Prompts that go on with so many equal tokens do not read them side by side."""
+
 
 class EmbeddedSamplerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Options of the embedded sampler."""
@@ -32,10 +43,21 @@ class EmbeddedSamplerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_rows: int = 128
     """Most sequences sampled at once."""
     max_cache_gb: float = 4.0
-    """Bound on the memory of keys and values, in gigabytes (1e9 bytes)."""
+    """Bound on the memory of keys and values, in gigabytes (1e9 bytes). Rows come first; what is
+    kept for later prompts takes half at most, and an eighth in any case."""
+    token_budget: int | None = None
+    """Most prompt tokens read between two decoding steps; a longer prompt is read in chunks. None
+    is 512 on a CPU and 2048 on a GPU."""
     deterministic: bool = False
-    """Same seed, same bits, whatever else is asked for: one request a forward pass, and no
-    prompt is shared between requests."""
+    """Same seed, same bits, whatever else is asked for: one request a forward pass, and no prompt
+    is shared between requests. The bits depend on the other options."""
+
+    def __post_init__(self) -> None:
+        if self.token_budget is not None and self.token_budget < 1:
+            raise ValueError(
+                f"EmbeddedSamplerConfig.token_budget: expected 1 or more, or None; got "
+                f"{self.token_budget}."
+            )
 
 
 @dataclass(eq=False)
@@ -44,6 +66,22 @@ class _Version:
 
     rows: Rows
     waiting: AdmissionQueue = field(default_factory=AdmissionQueue)
+    granted: list[Grant] = field(default_factory=list[Grant])
+    """Samples that have rows kept for them, and start when their prompt is read."""
+    reading: dict[int, PromptReading] = field(default_factory=dict[int, PromptReading])
+    """Prompts of which a part is read, by job."""
+    has_read: bool = False
+    """Whether the last thing done was to read: then the rows are next."""
+
+    @property
+    def free(self) -> int:
+        """Rows that are neither in use nor kept."""
+        return self.rows.free - sum(grant.count for grant in self.granted)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(len(self.rows) or len(self.waiting) or self.granted)
 
 
 @dataclass(eq=False)
@@ -51,6 +89,7 @@ class _Progress:
     """What is done of a job."""
 
     job: SampleJob
+    token_T: IntArray
     sequences: dict[int, SampledSequence] = field(default_factory=dict[int, SampledSequence])
     scores: PromptScores = field(default_factory=PromptScores)
     prompt: ReadPrompt | None = None
@@ -60,6 +99,8 @@ class _Progress:
 
 class EmbeddedSampler:
     """Samples many requests at once; a row that ends makes room for one that waits.
+
+    Decoding steps and the reading of prompts take turns, a chunk of the token budget each time.
 
     Synchronous: the owner calls it from the device's thread. Each version has rows of its own;
     versions take turns, a burst each.
@@ -84,7 +125,9 @@ class EmbeddedSampler:
         per_token = 2 * config_.num_hidden_layers * heads * size * replica.dtype.itemsize
         self._max_cached = max(1, int(self.config.max_cache_gb * 1e9 / per_token))
         """Tokens whose keys and values fit the bound."""
-        self._prompts = PromptCache(self._max_cached // 8)
+        budget = _TOKEN_BUDGET.get(replica.device.type, _TOKEN_BUDGET["cuda"])
+        self._token_budget = self.config.token_budget or budget
+        self._prefixes = PrefixCache()
 
     # --------------------------------------------------------------------------------- versions
 
@@ -100,13 +143,11 @@ class EmbeddedSampler:
         self._sweep()
 
     def _sweep(self) -> None:
-        for name in [
-            n for n, v in self._versions.items() if not len(v.rows) and not len(v.waiting)
-        ]:
+        for name in [name for name, version in self._versions.items() if not version.busy]:
             del self._versions[name]
         for name in self._leaving - set(self._versions):
             self._tensors.pop(name, None)
-            self._prompts.forget(name)
+            self._prefixes.forget(name)
             self._leaving.discard(name)
 
     # ------------------------------------------------------------------------------------- jobs
@@ -114,10 +155,13 @@ class EmbeddedSampler:
     def add(self, job: SampleJob) -> None:
         """Queue a job."""
         if job.version not in self._versions:
-            rows = Rows(self._replica, self.config.max_rows, self._decode)
+            keep = None
+            if not self.config.deterministic:
+                keep = partial(self._prefixes.insert, job.version)
+            rows = Rows(self._replica, self.config.max_rows, self._decode, keep)
             self._versions[job.version] = _Version(rows)
         self._versions[job.version].waiting.push(job, self._steps)
-        self._jobs[job.job_id] = _Progress(job)
+        self._jobs[job.job_id] = _Progress(job, np.array(job.prompt, np.int64))
 
     @torch.inference_mode()  # the slots are tensors of that mode
     def cancel(self, job_id: int) -> None:
@@ -126,6 +170,8 @@ class EmbeddedSampler:
         if progress is not None:
             version = self._versions[progress.job.version]
             version.waiting.remove(job_id)
+            version.granted = [g for g in version.granted if g.job.job_id != job_id]
+            version.reading.pop(job_id, None)
             version.rows.drop(job_id)
             self._sweep()
 
@@ -148,94 +194,138 @@ class EmbeddedSampler:
         deadline = time.perf_counter() + seconds
         done: list[tuple[int, SampleResponse]] = []
         while True:
-            ended = self._admit(version)
-            if len(version.rows):
-                ended += version.rows.step()
-                self._steps += 1
-            done += [response for row in ended for response in self._collect(row)]
-            if time.perf_counter() >= deadline or not (len(version.rows) or len(version.waiting)):
+            done += [response for row in self._work(version) for response in self._collect(row)]
+            if time.perf_counter() >= deadline or not version.busy:
                 break
         self._sweep()
         return done
 
+    def _work(self, version: _Version) -> list[FinishedRow]:
+        """Read a chunk of prompts or do a decoding step, in turns; returns the rows that ended."""
+        rows = version.rows
+        if not (version.has_read and len(rows)):
+            self._grant(version)
+        version.has_read = bool(version.granted) and not (version.has_read and len(rows))
+        if version.has_read:
+            self._read(version)
+            ended = self._start(version)
+        else:
+            ended = rows.step() if len(rows) else []
+            self._steps += 1
+        stored = sum(other.rows.stored for other in self._versions.values())
+        spare = min(self._max_cached - stored, self._max_cached // 2)
+        self._prefixes.trim(max(spare, self._max_cached // 8))
+        return ended
+
+    # -------------------------------------------------------------------------------- admission
+
     def _room(self, version: _Version) -> int:
-        """How many rows may start now."""
-        rows, waiting = version.rows, version.waiting
+        """How many rows may be granted now."""
+        waiting, free = version.waiting, version.free
         if not len(waiting):
             return 0
         if self.config.deterministic:
-            return rows.free if not len(rows) else 0
+            return free if not len(version.rows) and not version.granted else 0
         # Reading prompts stops the others for a moment, so wait until a few can be read together.
         few = max(1, self.config.max_rows // 16)
-        return rows.free if rows.free >= min(few, waiting.rows) else 0
+        return free if free >= min(few, waiting.rows) else 0
 
-    def _admit(self, version: _Version) -> list[FinishedRow]:
-        room = self._room(version)
-        if not room:
-            return []
-        grants = self._fit(version, version.waiting.take(room, one_job=self.config.deterministic))
-        if not grants:
-            return []
-        self._read(grants)
-        entries: list[tuple[Row, ReadPrompt]] = []
-        for grant in grants:
-            progress = self._jobs[grant.job.job_id]
-            assert progress.prompt is not None
-            entries += [
-                (Row(grant.job, sample), progress.prompt)
-                for sample in range(grant.first, grant.first + grant.count)
-            ]
-            if grant.first + grant.count == grant.job.num_samples:
-                progress.prompt = None
-        return version.rows.admit(entries)
-
-    def _fit(self, version: _Version, grants: list[Grant]) -> list[Grant]:
-        """Those grants whose rows fit the bound on memory; the others go back to wait.
+    def _grant(self, version: _Version) -> None:
+        """Keep rows for those that wait, as many as fit the bound on memory.
 
         None overtakes one that does not fit: it would take the room that this one waits for.
         """
-        rows, longest = len(version.rows), version.rows.longest
-        fitting: list[Grant] = []
+        room = self._room(version)
+        if not room:
+            return
+        kept = [len(grant.job.prompt) + grant.job.max_tokens for grant in version.granted]
+        longest = max(version.rows.longest, *kept, 0)
+        rows = self.config.max_rows - version.free
         full = False
-        for grant in grants:
+        for grant in version.waiting.take(room, one_job=self.config.deterministic):
             length = max(longest, len(grant.job.prompt) + grant.job.max_tokens)
             count = 0 if full else max(0, min(grant.count, self._max_cached // length - rows))
             if count == 0 and rows == 0:
                 count = 1  # alone, a row always fits
             if count:
-                fitting.append(replace(grant, count=count))
+                version.granted.append(replace(grant, count=count))
                 rows, longest = rows + count, length
             if count < grant.count:
                 full = True
                 version.waiting.put_back(grant, count)
-        return fitting
 
-    def _read(self, grants: list[Grant]) -> None:
-        """See that the prompt of every granted job was read."""
-        unread: dict[object, list[_Progress]] = {}
-        for grant in grants:
+    def _start(self, version: _Version) -> list[FinishedRow]:
+        """Start the rows of those grants whose prompt is read."""
+        entries: list[tuple[Row, ReadPrompt]] = []
+        unread: list[Grant] = []
+        for grant in version.granted:
             job, progress = grant.job, self._jobs[grant.job.job_id]
-            if progress.prompt is not None:
+            if progress.prompt is None:
+                unread.append(grant)
                 continue
-            scored = job.prompt_logprobs or job.topk_prompt
-            shared = not scored and not self.config.deterministic
-            cached = self._prompts.get(job) if shared else None
-            if cached is not None:
-                progress.prompt, progress.hits = cached, len(job.prompt)
-            else:
-                key = job.prompt if shared else job.job_id
-                unread.setdefault(key, []).append(progress)
-        if not unread:
-            return
-        first = [waiting[0].job for waiting in unread.values()]
-        for waiting, (prompt, scores) in zip(
-            unread.values(), read_prompts(self._replica, first), strict=True
-        ):
-            if not self.config.deterministic:
-                self._prompts.put(waiting[0].job, prompt)
-            for place, progress in enumerate(waiting):
-                progress.prompt, progress.scores = prompt, scores
-                progress.hits = len(progress.job.prompt) if place else 0
+            entries += [
+                (Row(job, sample, progress.token_T), progress.prompt)
+                for sample in range(grant.first, grant.first + grant.count)
+            ]
+            if grant.first + grant.count == job.num_samples:
+                progress.prompt = None
+        version.granted = unread
+        return version.rows.admit(entries) if entries else []
+
+    # ---------------------------------------------------------------------------------- reading
+
+    def _read(self, version: _Version) -> None:
+        """Read prompts of granted jobs, in that order, within the budget."""
+        left = self._token_budget
+        parts: list[tuple[PromptReading, int]] = []
+        for job_id in dict.fromkeys(grant.job.job_id for grant in version.granted):
+            progress = self._jobs[job_id]
+            if progress.prompt is not None or left == 0:
+                continue
+            reading = version.reading.get(job_id) or self._begin(version, progress)
+            if reading is not None:
+                count = min(left, reading.remaining)
+                parts.append((reading, count))
+                left -= count
+        if parts:
+            read_chunk(self._replica, parts)
+        for reading, _ in parts:
+            if not reading.remaining:
+                self._finish(version, reading)
+
+    def _begin(self, version: _Version, progress: _Progress) -> PromptReading | None:
+        """Begin to read a prompt behind what is known of it.
+
+        None if all is known, or if another is being read that goes on in the same way: when that is
+        done, more is known.
+        """
+        job, token_T, match = progress.job, progress.token_T, Match()
+        first = first_scored(job)
+        if not self.config.deterministic:
+            # The hidden state before the first token that is scored has to be computed.
+            most = len(token_T) if first is None else first - 1
+            match = self._prefixes.find(job.version, token_T, most)
+        if match.end_H is not None:
+            progress.prompt = ReadPrompt(token_T, match.pieces, match.end_H)
+            progress.hits = match.length
+            return None
+        going_on = token_T[match.length : match.length + _ALIKE].tobytes()
+        reading = PromptReading(job, token_T, match, (match.node, going_on))
+        if first is None and any(r.begun_as == reading.begun_as for r in version.reading.values()):
+            return None
+        version.reading[job.job_id] = reading
+        return reading
+
+    def _finish(self, version: _Version, reading: PromptReading) -> None:
+        """Give a prompt that is read to its job, and keep it for those that come later."""
+        job = reading.job
+        del version.reading[job.job_id]
+        progress = self._jobs[job.job_id]
+        progress.prompt, progress.scores = reading.result(), reading.scores
+        progress.hits = reading.hits
+        if not self.config.deterministic:
+            cut, end_H = reading.keys.cut, progress.prompt.end_H
+            self._prefixes.insert(job.version, reading.token_T, cut, end_H)
 
     def _collect(self, finished: FinishedRow) -> list[tuple[int, SampleResponse]]:
         job = finished.row.job
