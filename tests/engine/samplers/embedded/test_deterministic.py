@@ -1,0 +1,197 @@
+"""`deterministic=True`: the same bits, whatever else is asked for, and whenever."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinker_rl import LoraConfig
+from tinker_rl.engine.samplers.base import AdapterWeights, StopRule
+
+OWN = 1000
+"""Id of the first job that is watched; those of the others are lower."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What else the sampler is asked, at some burst of the work."""
+
+    at: int
+    version: str
+    prompt: int
+    """Its length; prompts of one kind begin alike, and like those that are watched."""
+    num_samples: int
+    max_tokens: int
+    scored: bool
+    cancelled_after: int | None
+    """Bursts after which it is cancelled."""
+
+
+loads = st.lists(
+    st.builds(
+        Load,
+        at=st.integers(0, 25),
+        version=st.sampled_from(["", "v", "w"]),
+        prompt=st.integers(1, 150),
+        num_samples=st.integers(1, 4),
+        max_tokens=st.integers(1, 15),
+        scored=st.booleans(),
+        cancelled_after=st.none() | st.integers(0, 8),
+    ),
+    max_size=8,
+)
+bursts = st.lists(st.sampled_from([0.0, 0.0, 0.002, 0.02]), min_size=1, max_size=6)
+
+
+@pytest.fixture(scope="module")
+def small(llama, make_learner, make_sampler):
+    """Makes a deterministic sampler with small chunks and few rows, and two versions."""
+    learner = make_learner(llama)
+    learner.create("model:0", LoraConfig(rank=2, seed=0))
+    weights = {}
+    for seed, version in enumerate("vw"):
+        rng = torch.Generator().manual_seed(seed)
+        tensors = {
+            name: 0.1 * torch.randn(tensor.shape, generator=rng)
+            for name, tensor in learner.weights("model:0").items()
+        }
+        weights[version] = AdapterWeights(tensors, 1.0, version)
+
+    def small(**options):
+        options = {"token_budget": 48, "max_rows": 3, **options}
+        sampler = make_sampler(llama, deterministic=True, **options)
+        for version in weights:
+            sampler.add_version(version, weights[version])
+        return sampler
+
+    return small
+
+
+@pytest.fixture(scope="module")
+def watched(make_job):
+    """The jobs whose bits are compared: more samples than rows, chunks, scores, every stop."""
+    return [
+        make_job(OWN, range(100, 230), version="v", num_samples=4, max_tokens=11),
+        make_job(OWN + 1, range(100, 120), num_samples=2, max_tokens=9, temperature=0.0),
+        make_job(
+            OWN + 2,
+            range(100, 225),
+            version="w",
+            max_tokens=20,
+            stop=StopRule(token_ids=tuple(range(0, 1024, 20))),
+            prompt_logprobs=True,
+            topk_prompt=3,
+            prompt_last_n=90,
+            topk_samples=2,
+        ),
+        make_job(OWN + 3, (5,), version="v", num_samples=3, max_tokens=30, top_p=0.9),
+    ]
+
+
+def bits(response):
+    """Every number of a response."""
+    arrays = [response.prompt_logprobs_np]
+    tops = [response.topk_prompt_logprobs_np]
+    for sequence in response.sequences:
+        arrays += [sequence.tokens_np, sequence.logprobs_np]
+        tops.append(sequence.topk_logprobs_np)
+    for top in tops:
+        arrays += [] if top is None else [top.token_ids, top.logprobs]
+    reasons = [sequence.stop_reason for sequence in response.sequences]
+    return reasons, [None if array is None else array.tobytes() for array in arrays]
+
+
+@pytest.fixture(scope="module")
+def alone(small, watched, drain):
+    """What each job comes to with nothing beside it, and one chunk or step a burst."""
+    expected = {}
+    for job in watched:
+        sampler = small()
+        sampler.add(job)
+        expected[job.job_id] = bits(drain(sampler)[job.job_id])
+    return expected
+
+
+@given(
+    loads=loads,
+    starts=st.lists(st.integers(0, 12), min_size=4, max_size=4),
+    lengths=bursts,
+    order=st.permutations(range(4)),
+)
+@settings(max_examples=40)
+def test_the_bits_do_not_depend_on_what_else_is_asked(
+    small, watched, alone, make_job, loads, starts, lengths, order
+):
+    sampler = small()
+    todo = [(load.at, load) for load in loads]
+    todo += [(starts[index], watched[index]) for index in order]
+    cancels = {}
+    done, burst = {}, 0
+    while todo or not sampler.idle:
+        for at, what in list(todo):
+            if at > burst:
+                continue
+            todo.remove((at, what))
+            if isinstance(what, Load):
+                job_id = loads.index(what)
+                sampler.add(job_of(make_job, job_id, what))
+                if what.cancelled_after is not None:
+                    cancels[job_id] = burst + what.cancelled_after
+            else:
+                sampler.add(what)
+        for job_id in [job_id for job_id, at in cancels.items() if at <= burst]:
+            sampler.cancel(job_id)
+            del cancels[job_id]
+        done |= dict(sampler.burst(lengths[burst % len(lengths)]))
+        burst += 1
+    for job in watched:
+        assert bits(done[job.job_id]) == alone[job.job_id]
+        assert done[job.job_id].prompt_cache_hit_tokens == 0
+
+
+def job_of(make_job, job_id, load):
+    return make_job(
+        job_id,
+        range(100, 100 + load.prompt),
+        version=load.version,
+        num_samples=load.num_samples,
+        max_tokens=load.max_tokens,
+        prompt_logprobs=load.scored,
+    )
+
+
+def test_the_bits_do_not_depend_on_versions_that_come_and_go(small, watched, alone, make_job):
+    sampler = small()
+    done = {}
+    for round_ in range(2):
+        for job in watched:
+            sampler.add(job)
+            sampler.add(make_job(0, range(60), version="w"))
+            sampler.burst(0)
+            sampler.cancel(0)
+            while not sampler.idle:
+                done |= dict(sampler.burst(0))
+            assert bits(done[job.job_id]) == alone[job.job_id]
+        if round_ == 0:
+            for version in "vw":
+                weights = small()._tensors[version]  # made anew, of the same tensors
+                sampler.remove_version(version)
+                assert version not in sampler._tensors
+                sampler._tensors[version] = weights
+
+
+def test_one_request_is_worked_on_at_a_time_and_nothing_is_kept(small, watched):
+    sampler = small()
+    for job in watched:
+        sampler.add(job)
+    finished = []
+    while not sampler.idle:
+        finished += [job_id for job_id, _ in sampler.burst(0)]
+        for version in sampler._versions.values():
+            at_work = {row.job.job_id for row in version.rows.rows}
+            at_work |= {grant.job.job_id for grant in version.granted}
+            assert len(at_work) <= 1
+        assert sampler._prefixes.tokens == 0
+    assert sorted(finished) == [job.job_id for job in watched]
