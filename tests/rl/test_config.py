@@ -60,6 +60,8 @@ def test_a_temperature_that_the_losses_do_not_know_of_must_be_allowed():
         ("save_every", -1),
         ("num_groups_to_log", -1),
         ("max_failed_group_fraction", -0.1),
+        ("max_weight_sync_failures", 0),
+        ("on_weight_sync_error", "ignore"),
         ("max_steps", -1),
         ("max_concurrent_groups", 0),
         ("learning_rate", 0.0),
@@ -67,6 +69,6 @@ def test_a_temperature_that_the_losses_do_not_know_of_must_be_allowed():
         ("learning_rate", math.inf),
     ],
 )
-def test_numbers_out_of_range_are_refused_by_name(name, value):
+def test_values_out_of_range_are_refused_by_name(name, value):
     with pytest.raises(ConfigError, match=rf"{name}: expected .*; got "):
         config(**{name: value})

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinker_rl.rl.pipeline import run_pipeline
-from tinker_rl.rl.window import Window
+from tinker_rl.rl.window import Commit, Window
 
 schedules = st.fixed_dictionaries(
     {
@@ -19,6 +19,7 @@ schedules = st.fixed_dictionaries(
         "straggler": st.sampled_from(["wait", "mask"]),
         "seconds": st.lists(st.integers(0, 9), min_size=24, max_size=24),
         "learn_seconds": st.integers(0, 5),
+        "mute": st.sets(st.integers(1, 4)),
     }
 )
 
@@ -43,7 +44,8 @@ class Recorder:
             num_minibatches=schedule["num_minibatches"],
             straggler=schedule["straggler"],
         )
-        self.version = self.first
+        self.version = self.acting = self.first
+        self.mute = schedule["mute"]
         self.num_rolling = self.most_rolling = 0
         self.versions = {}
         self.trained = []
@@ -52,8 +54,10 @@ class Recorder:
 
     async def roll_out(self, ticket):
         # A version may be published between a group's admission and its first step.
-        assert ticket.policy_version <= self.window.published_version <= self.version
-        assert ticket.policy_version >= ticket.group // self.size - self.bound
+        assert ticket.policy_version <= self.window.acting_version <= self.acting
+        assert ticket.policy_version == self.first or ticket.policy_version not in self.mute
+        admissible = range(ticket.policy_version + 1, ticket.group // self.size - self.bound + 1)
+        assert set(admissible) <= self.mute
         self.versions[ticket.group] = ticket.policy_version
         self.num_rolling += 1
         self.most_rolling = max(self.most_rolling, self.num_rolling)
@@ -76,7 +80,9 @@ class Recorder:
         if not minibatch.is_last:
             return None
         self.version += 1
-        return self.version
+        if self.version not in self.mute:
+            self.acting = self.version
+        return Commit(version=self.version, acting_version=self.acting)
 
     async def go(self):
         await run_pipeline(self.window, self.roll_out, self.learn, self.workers)
@@ -93,7 +99,8 @@ def test_every_group_is_learned_from_once_and_in_order(run, schedule, interleavi
     assert recorder.most_rolling <= recorder.workers
     if schedule["straggler"] == "wait":
         assert recorder.trained == list(range(first, last))
-        assert all(0 <= age <= schedule["bound"] for age in recorder.ages)
+        oldest = schedule["bound"] + len(schedule["mute"])
+        assert all(0 <= age <= oldest for age in recorder.ages)
 
 
 @given(schedule=schedules, interleaving=st.random_module(), cancel_at=st.integers(0, 60))
@@ -129,6 +136,7 @@ def schedule_of(**options):
         "num_batches": 3,
         "first_batch": 0,
         "straggler": "wait",
+        "mute": set(),
         **options,
     }
 

@@ -1,5 +1,6 @@
 import io
 import re
+import time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,7 @@ def test_plain_lines_are_whole_and_without_escapes():
         progress.working("rollouts", 1, 2)
         progress.step_done(2, ROW)
         progress.say("a [bracket] stays")
+        progress.waiting("starting the sampler")
     text = out.getvalue()
     assert "\x1b" not in text
     lines = text.splitlines()
@@ -35,16 +37,20 @@ def test_plain_lines_are_whole_and_without_escapes():
         r"step 3/4  reward 0\.500  accuracy 0\.250  1234 tokens/s  ETA \d+:\d\d", lines[1]
     )
     assert lines[2] == "a [bracket] stays"
-    assert len(lines) == 3
+    assert lines[3] == "starting the sampler ..."
+    assert len(lines) == 4
 
 
 def test_a_terminal_sees_the_run_live():
     out, console = shown(terminal=True)
     with RunProgress(4, 0, console) as progress:
+        progress.waiting("starting the sampler")
+        time.sleep(1.2)  # it is redrawn ten times a second
         progress.working("rollouts", 1, 2)
         progress.step_done(0, ROW)
-    text = out.getvalue()
-    assert "rollouts" in text
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    assert {"0:00", "0:01"} <= set(re.findall(r"starting the sampler.* (\d:\d\d)", text))
+    assert re.search(r"rollouts.* 0:00", text)  # each has a time of its own
     assert "accuracy 0.250" in text
     assert "1/4" in text
 

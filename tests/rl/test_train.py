@@ -130,7 +130,11 @@ def rows(log_path):
     lines = (Path(log_path) / "metrics.jsonl").read_text().splitlines()
     timed = ("time/", "sampling/tokens_per_second", "optim/tokens_per_second")
     return [
-        {name: value for name, value in json.loads(line).items() if not name.startswith(timed)}
+        {
+            name: value
+            for name, value in json.loads(line).items()
+            if not name.startswith(timed) and not name.endswith("_seconds")
+        }
         for line in lines
     ]
 
@@ -159,6 +163,8 @@ def test_a_run_leaves_a_row_a_step_and_what_it_takes_to_go_on_and_to_look(
         assert row["useful_token_fraction"] == 1.0
         assert row["async/staleness_max"] == row["async/staleness_min"] == 0
         assert abs(row["optim/kl_sample_train_v1"]) < 1e-4
+        assert 0 <= row["sync/max_abs_logprob_diff"] < 1e-3
+        assert row["sync/failures"] == 0
         assert row["env/all/turns_per_episode"] == 2.0
         assert row["sampling/tokens"] == row["env/all/total_ac_tokens"] == 2 * 2 * 2 * 3
     evaluated = [row["step"] for row in unbroken if "test/env/all/even" in row]

@@ -12,7 +12,7 @@ from hypothesis.stateful import (
 )
 
 from tinker_rl.errors import ConfigError
-from tinker_rl.rl.window import Window
+from tinker_rl.rl.window import Commit, Window
 
 
 class Schedule(RuleBasedStateMachine):
@@ -49,7 +49,8 @@ class Schedule(RuleBasedStateMachine):
         self.versions = {}
         self.finished = []
         self.minibatches = []
-        self.published = self.first
+        self.published = self.acting = self.first
+        self.mute = set()
 
     @precondition(lambda self: self.window.is_admissible)
     @rule()
@@ -57,9 +58,10 @@ class Schedule(RuleBasedStateMachine):
         ticket = self.window.admit()
         assert ticket.group == self.first * self.size + len(self.versions)
         if self.lag == "fixed":
-            expected = max(0, ticket.group // self.size - self.bound)
+            bound = max(0, ticket.group // self.size - self.bound)
+            expected = max(v for v in range(bound + 1) if v not in self.mute)
         else:
-            expected = self.published
+            expected = self.acting
         assert ticket.policy_version == expected
         self.in_flight[ticket.group] = ticket
         self.versions[ticket.group] = ticket.policy_version
@@ -81,11 +83,20 @@ class Schedule(RuleBasedStateMachine):
             self.minibatches.append(minibatch)
 
     @precondition(lambda self: self.num_complete_batches > self.published)
-    @rule(data=st.data())
-    def publish(self, data):
+    @rule(data=st.data(), acts=st.booleans())
+    def publish(self, data, acts):
         versions = st.integers(self.published + 1, self.num_complete_batches)
-        self.published = data.draw(versions, label="version")
-        self.window.publish(self.published)
+        self.publish_version(data.draw(versions, label="version"), acts)
+
+    def publish_version(self, version, acts):
+        if acts:
+            self.acting = version
+        else:
+            self.mute |= set(range(self.published + 1, version + 1))
+        self.published = version
+        self.window.publish(Commit(version=version, acting_version=self.acting))
+        assert self.window.published_version == self.published
+        assert self.window.acting_version == self.acting
 
     @property
     def num_complete_batches(self):
@@ -128,13 +139,15 @@ class Schedule(RuleBasedStateMachine):
             for group in minibatch.groups:
                 assert minibatch.batch == group // self.size
                 age = minibatch.batch - self.versions[group]
-                # A resumed run begins at the bound, never beyond it.
-                assert 0 <= age <= self.bound
+                # A resumed run begins at the bound, never beyond it, unless versions do not act.
+                assert 0 <= age <= self.bound + len(self.mute)
+                skipped = range(self.versions[group] + 1, minibatch.batch - self.bound + 1)
+                assert set(skipped) <= self.mute
 
     @invariant()
     def versions_in_use_are_kept(self):
         oldest = self.window.oldest_version_in_use
-        assert oldest <= self.published
+        assert oldest <= self.acting <= self.published
         assert all(ticket.policy_version >= oldest for ticket in self.in_flight.values())
 
     @invariant()
@@ -172,8 +185,7 @@ class Schedule(RuleBasedStateMachine):
             while (minibatch := window.next_minibatch()) is not None:
                 self.minibatches.append(minibatch)
             if self.num_complete_batches > self.published:
-                self.published = self.num_complete_batches
-                window.publish(self.published)
+                self.publish_version(self.num_complete_batches, acts=False)
         assert sorted(self.trained) == list(
             range(self.first * self.size, self.num_batches * self.size)
         )
@@ -195,8 +207,24 @@ def test_on_policy_admits_one_batch_and_then_waits_for_its_version():
     assert batch is not None
     assert (batch.batch, batch.groups, batch.results) == (0, (0, 1), ("a", "b"))
     assert not window.is_admissible
-    window.publish(1)
+    window.publish(Commit(version=1, acting_version=1))
     assert window.admit().policy_version == 1
+
+
+@pytest.mark.parametrize("lag", ["newest", "fixed"])
+def test_a_version_that_does_not_act_gives_its_slots_back_to_groups_of_the_one_before(lag):
+    window = Window(1, 0, 4, lag=lag)
+    started_with = []
+    for version, acting in ((1, 1), (2, 1), (3, 1), (4, 4)):
+        started_with.append(window.admit().policy_version)
+        assert not window.is_admissible
+        assert window.oldest_version_in_use == started_with[-1]
+        window.finish(version - 1, None)
+        assert window.next_minibatch() is not None
+        window.publish(Commit(version=version, acting_version=acting))
+    assert started_with == [0, 1, 1, 1]
+    assert window.num_slots_taken == 0
+    assert window.oldest_version_in_use == 4
 
 
 def test_minibatches_are_handed_out_before_their_batch_is_complete():

@@ -34,13 +34,15 @@ from tinker_rl.rl.outcomes import (
     RolledOutGroup,
     Truncated,
 )
+from tinker_rl.rl.publisher import OnWeightSyncError
 from tinker_rl.rl.rollouts import do_group_rollout
 from tinker_rl.rl.train import RunSummary, main, train
-from tinker_rl.rl.window import Minibatch, Ticket, Window
+from tinker_rl.rl.window import Commit, Minibatch, Ticket, Window
 
 __all__ = [
     "AsyncConfig",
     "CheckpointRecord",
+    "Commit",
     "Completed",
     "Config",
     "DroppedGroup",
@@ -50,6 +52,7 @@ __all__ = [
     "LogdirBehavior",
     "LossConfig",
     "Minibatch",
+    "OnWeightSyncError",
     "Outcome",
     "RLTestSetEvaluator",
     "RolledOutGroup",

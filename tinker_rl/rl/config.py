@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 import chz
 
 from tinker_rl.envs import RLDatasetBuilder
 from tinker_rl.errors import ConfigError, UnsupportedError
 from tinker_rl.rl.limits import RolloutLimits
+from tinker_rl.rl.publisher import OnWeightSyncError
 
 if TYPE_CHECKING:
     from tinker_rl.clients import SamplingClient
@@ -68,6 +69,10 @@ class Config:
     )
     recipe_name: str = chz.field(default="rl", doc="Kept with every checkpoint.")
     renderer_name: str | None = chz.field(default=None, doc="Kept with every checkpoint.")
+    sampler_name: str | None = chz.field(
+        default=None,
+        doc="Kept with every checkpoint; the engine has the sampler it was opened with.",
+    )
 
     max_steps: int | None = chz.field(default=None, doc="Steps at most; None: the whole dataset.")
     num_epochs: int = chz.field(default=1, doc="Passes over the dataset.")
@@ -93,6 +98,14 @@ class Config:
     )
     max_failed_group_fraction: float = chz.field(
         default=0.2, doc="Share of failed groups past which the run stops; 0: at the first."
+    )
+    on_weight_sync_error: OnWeightSyncError = chz.field(
+        default="stop",
+        doc="When the sampler does not have the new weights as the learner does: stop, or continue "
+        "with the last version that it had right.",
+    )
+    max_weight_sync_failures: int = chz.field(
+        default=3, doc="Such failures in a row at which a run that continues stops, too."
     )
 
     eval_every: int = chz.field(default=20, doc="Steps between evaluations; 0: none at all.")
@@ -128,6 +141,7 @@ class Config:
             "save_every": 0,
             "num_groups_to_log": 0,
             "max_failed_group_fraction": 0,
+            "max_weight_sync_failures": 1,
             "temperature": 0,
         }
         if self.max_steps is not None:
@@ -142,6 +156,15 @@ class Config:
             raise ConfigError(
                 f"learning_rate: expected a finite number above 0; got {self.learning_rate}. "
                 "Change it."
+            )
+
+    @chz.validate
+    def _weight_sync_errors_are_handled(self) -> None:
+        known = get_args(OnWeightSyncError)
+        if self.on_weight_sync_error not in known:
+            raise ConfigError(
+                f"on_weight_sync_error: expected one of {', '.join(known)}; got "
+                f"{self.on_weight_sync_error!r}. Change it."
             )
 
     @chz.validate

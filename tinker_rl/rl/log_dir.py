@@ -49,12 +49,16 @@ MAY_DIFFER = frozenset(
         "max_concurrent_groups",
         "max_failed_group_fraction",
         "max_steps",
+        "max_weight_sync_failures",
         "num_groups_to_log",
+        "on_weight_sync_error",
+        "sampler_name",
         "save_every",
     }
 )
 """Options that may change from one start of a run to the next: none changes what is learned,
-except for how long."""
+except for how long. Another sampler draws other tokens, of the same distribution: it has to prove
+that at every step."""
 
 
 def dump_config(value: Any) -> Any:

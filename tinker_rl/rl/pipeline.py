@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import anyio
 
-from tinker_rl.rl.window import Minibatch, Ticket, Window
+from tinker_rl.rl.window import Commit, Minibatch, Ticket, Window
 
 __all__ = ["run_pipeline"]
 
@@ -17,7 +17,7 @@ R = TypeVar("R")
 async def run_pipeline(
     window: Window[R],
     roll_out: Callable[[Ticket], Awaitable[R]],
-    learn: Callable[[Minibatch[R]], Awaitable[int | None]],
+    learn: Callable[[Minibatch[R]], Awaitable[Commit | None]],
     max_concurrent_groups: int,
 ) -> None:
     """Roll out every group that `window` admits, and learn from every minibatch it hands out.
@@ -27,7 +27,7 @@ async def run_pipeline(
     Args:
         window: What may start, and what trains together. It starts and ends without groups.
         roll_out: Gives a group's result. What it raises ends the pipeline.
-        learn: Trains on a minibatch; returns the version it published, or None.
+        learn: Trains on a minibatch; returns what it committed, or None.
         max_concurrent_groups: Most calls of `roll_out` at a time.
     """
     send_group, recv_group = anyio.create_memory_object_stream[tuple[int, R]](0)
@@ -53,9 +53,9 @@ async def run_pipeline(
             async for group, result in recv_group:
                 window.finish(group, result)
                 while (minibatch := window.next_minibatch()) is not None:
-                    version = await learn(minibatch)
-                    if version is not None:
-                        window.publish(version)
+                    commit = await learn(minibatch)
+                    if commit is not None:
+                        window.publish(commit)
                         published.set()
 
     async with anyio.create_task_group() as tasks:

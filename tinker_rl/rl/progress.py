@@ -8,7 +8,16 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+)
+from rich.text import Text
 
 __all__ = ["RunProgress", "headline"]
 
@@ -33,6 +42,14 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+class _Facts(ProgressColumn):
+    """What is known of a task, or else for how long it has gone on."""
+
+    def render(self, task: Task) -> Text:
+        """The facts, or the time."""
+        return Text(task.fields["facts"] or duration(task.elapsed or 0.0))
+
+
 class RunProgress:
     """Shows a run: steps, rollouts of the present step, reward, accuracy, tokens/s, time to go.
 
@@ -48,13 +65,14 @@ class RunProgress:
         self._console = console
         self._began_at = time.monotonic()
         self._live: Progress | None = None
+        self._doing = ""
         if console.is_terminal:
             self._live = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[facts]}"),
+                _Facts(),
                 console=console,
                 transient=True,
             )
@@ -83,10 +101,20 @@ class RunProgress:
 
     def working(self, what: str, num_done: int, num_all: int, facts: str = "") -> None:
         """What the run is at now; shown live only."""
-        if self._live is not None:
-            self._live.update(
-                self._now, description=what, completed=num_done, total=num_all, facts=facts
-            )
+        if self._live is None:
+            return
+        if what != self._doing:
+            self._doing = what
+            self._live.reset(self._now)  # its time is that of what it is at
+        self._live.update(
+            self._now, description=what, completed=num_done, total=num_all, facts=facts
+        )
+
+    def waiting(self, what: str) -> None:
+        """What the run waits for, perhaps for long: live, or a line that stays."""
+        if self._live is None:
+            self.say(f"{what} ...")
+        self.working(what, 0, 1)
 
     def begin(self) -> None:
         """The first step begins now; the time to go is judged from here."""

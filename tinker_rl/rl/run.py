@@ -25,10 +25,11 @@ from tinker_rl.rl.outcomes import DroppedGroup, GroupOutcome, RolledOutGroup
 from tinker_rl.rl.pipeline import run_pipeline
 from tinker_rl.rl.problems import NumberedGroups
 from tinker_rl.rl.progress import RunProgress
+from tinker_rl.rl.publisher import Publisher
 from tinker_rl.rl.rollouts import do_group_rollout
 from tinker_rl.rl.step_metrics import batch_metrics
 from tinker_rl.rl.transcripts import write_transcripts
-from tinker_rl.rl.window import Minibatch, Ticket, Window
+from tinker_rl.rl.window import Commit, Minibatch, Ticket, Window
 
 if TYPE_CHECKING:
     from tinker_rl.clients import TrainingClient
@@ -41,8 +42,9 @@ Batch = Minibatch[GroupOutcome | None]
 class Run:
     """The state of a run from the step it starts at to the last.
 
-    A step is committed when its batch is trained on and the new weights are published; its row is
-    written then, and a checkpoint only after the row. `num_committed` is what a checkpoint means.
+    A step is committed when its batch is trained on and the new weights are published, or could not
+    be; its row is written then, and a checkpoint only after the row. `num_committed` is what a
+    checkpoint means, and the policy's own version what acts: older, where publishing failed.
 
     Args:
         config: Options.
@@ -73,6 +75,12 @@ class Run:
         self._policy = LivePolicy(
             training_client, max_tokens=config.max_tokens, temperature=config.temperature
         )
+        self._publisher = Publisher(
+            self._policy,
+            config.on_weight_sync_error,
+            config.max_weight_sync_failures,
+            progress.say,
+        )
         self._evaluators = self._make_evaluators(test_dataset)
         self._rows = JsonLines(config.log_dir / METRICS_FILE)
         self._checkpoints = CheckpointLog(config.log_dir)
@@ -80,6 +88,8 @@ class Run:
         self._num_saved = first_step
         self._evaluation: dict[str, float] = {}
         """Of the newest version; part of the row of the step that trains it."""
+        self._owes_evaluation = False
+        """Whether one is due, and waits for a version that is published."""
         self._num_rolled_out = 0
         """Groups of the present version that are done."""
         self._step_began_at = time.monotonic()
@@ -90,6 +100,7 @@ class Run:
 
     async def go(self) -> None:
         """Run to the last step. Cancelled, it finishes the step that the learner is at."""
+        self._progress.waiting("starting the sampler")
         await self._policy.publish(self.num_committed)
         await self._evaluate()
         schedule: Window[GroupOutcome | None] = Window(
@@ -139,8 +150,8 @@ class Run:
 
     # ------------------------------------------------------------------------------- learning
 
-    async def _learn(self, batch: Batch) -> int:
-        """Commit a batch; returns the version that it made."""
+    async def _learn(self, batch: Batch) -> Commit:
+        """Commit a batch; returns the version that it made, and the one that acts."""
         for outcome in batch.results:
             if outcome is not None:
                 self._budget.count(outcome if isinstance(outcome, DroppedGroup) else None)
@@ -152,7 +163,7 @@ class Run:
         self._num_rolled_out = 0
         self._show_rollouts()
         self._step_began_at = time.monotonic()
-        return self.num_committed
+        return Commit(version=self.num_committed, acting_version=self._policy.policy_version)
 
     async def _commit_batch(self, batch: Batch) -> None:
         step = batch.batch
@@ -162,7 +173,8 @@ class Run:
         trained = await self._train(batch)
         trained_at = time.monotonic()
         self._progress.working("publishing", 0, 1)
-        await self._policy.publish(step + 1)
+        is_last = step + 1 == self._num_steps
+        publication = await self._publisher.publish(step + 1, is_last=is_last)
         self._policy.retire(step + 1)
         self._groups.forget_before(step + 1)
         published_at = time.monotonic()
@@ -179,6 +191,7 @@ class Run:
             "time/train": trained_at - batch_ready,
             "time/publish": published_at - trained_at,
             "time/total": published_at - began,
+            **publication.metrics,
             **self._evaluation,
         }
         self._write_transcripts(batch)
@@ -186,7 +199,9 @@ class Run:
         self.num_committed = step + 1
         self.is_committing = False
         self._progress.step_done(step, row)
-        if self._is_due(self._config.save_every) or self.num_committed == self._num_steps:
+        if publication.fatal is not None:
+            raise publication.fatal
+        if self._is_due(self._config.save_every) or is_last:
             await self._save()
 
     async def _train(self, batch: Batch) -> TrainStepOutput | None:
@@ -230,11 +245,17 @@ class Run:
         return found
 
     async def _evaluate(self) -> None:
-        """Evaluate the newest version where that is due; the last one's gets a row of its own."""
+        """Evaluate the newest version where that is due; the last one's gets a row of its own.
+
+        One that could not be published is not evaluated: the next one is, in its place.
+        """
         self._evaluation = {}
         is_last = self.num_committed == self._num_steps
-        if not (self._is_due(self._config.eval_every) or (is_last and self._config.eval_every)):
+        if self._is_due(self._config.eval_every) or (is_last and self._config.eval_every):
+            self._owes_evaluation = True
+        if not self._owes_evaluation or self._policy.policy_version < self.num_committed:
             return
+        self._owes_evaluation = False
         sampling_client = self._policy.at(self.num_committed).sampling_client
         for name, evaluator in self._evaluators:
             self._progress.working(f"evaluating {name}", 0, 1)
@@ -289,5 +310,6 @@ def _check_group_sizes(sizes: Sequence[int]) -> None:
 
 
 def _metadata(config: Config) -> dict[str, str]:
-    names = {"recipe_name": config.recipe_name, "renderer_name": config.renderer_name}
-    return {name: value for name, value in names.items() if value is not None}
+    names = ("recipe_name", "renderer_name", "sampler_name")
+    values = {name: getattr(config, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}

@@ -72,6 +72,8 @@ async def main(config: Config, service_client: ServiceClient | None = None) -> R
         ConfigError: if the options do not fit, or `log_path` holds another run.
         CheckpointError: if the run has checkpoints, none of which can be loaded.
         EnvError, CompleterError: if too many groups failed.
+        WeightSyncError: if the sampler does not have a version's weights as the learner does, and
+            `on_weight_sync_error` does not let the run go on. What was trained is saved.
     """
     check_log_dir(config.log_dir, dump_config(config), config.behavior_if_log_dir_exists)
     start = _Start(config, service_client)
@@ -104,7 +106,9 @@ class _Start:
         self._num_interrupts += 1
         self._work.cancel()
         if self._num_interrupts == 1:
-            self._say("interrupted: finishing the step under way (Ctrl-C again to stop at once)")
+            is_learning = self._run is not None and self._run.is_committing
+            doing = "finishing the step under way" if is_learning else "stopping"
+            self._say(f"interrupted: {doing} (Ctrl-C again to stop at once)")
         else:
             self._saving.cancel()
             if self._run is not None:
@@ -156,6 +160,7 @@ class _Start:
     ) -> None:
         """Go on from the newest checkpoint, in a folder that is ours alone."""
         config = self._config
+        self._say(f"loading {config.model_name} ...")
         client, first_step = await self._training_client(service)
         self._cut(first_step)
         if first_step:

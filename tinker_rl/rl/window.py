@@ -8,7 +8,9 @@ Every schedule is a setting of this one class, and nothing in it waits:
 
 Groups are numbered as the dataset yields them, `groups_per_batch` to a batch. Group n starts no
 sooner than version `n // groups_per_batch - max_steps_off_policy` is published, so its age is
-bounded before it starts and nothing finished is ever thrown away.
+bounded before it starts and nothing finished is ever thrown away. A version whose weights are not
+to act is published all the same, so that the run goes on: groups start with the one before it, and
+are older by as much.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import msgspec
 
 from tinker_rl.errors import ConfigError
 
-__all__ = ["Lag", "Minibatch", "Straggler", "Ticket", "Window"]
+__all__ = ["Commit", "Lag", "Minibatch", "Straggler", "Ticket", "Window"]
 
 R = TypeVar("R")
 
@@ -51,6 +53,15 @@ class Minibatch(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     """What `finish` was given for each, in the same order."""
 
 
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """That a batch was trained on, and who acts from then on."""
+
+    version: int
+    """Batches committed by then."""
+    acting_version: int
+    """The newest version that may act: `version`, unless the sampler did not take its weights."""
+
+
 class Window(Generic[R]):
     """The groups between the dataset and the last published version.
 
@@ -79,7 +90,8 @@ class Window(Generic[R]):
             first_batch: Batch to begin with: version `first_batch` counts as published.
             num_minibatches: Equal parts in which a batch is handed out.
             lag: Whether a group starts with the newest version, or with exactly
-                `max(0, n // groups_per_batch - max_steps_off_policy)`.
+                `max(0, n // groups_per_batch - max_steps_off_policy)`, or the one before it that
+                may act.
             straggler: Whether a batch waits for the groups of its own numbers, or takes whichever
                 are finished, lowest number first (then an age may exceed the bound).
         Raises:
@@ -99,6 +111,9 @@ class Window(Generic[R]):
         self._lag: Lag = lag
         self._straggler: Straggler = straggler
         self._published_version = first_batch
+        self._acting_version = first_batch
+        self._mute: set[int] = set()
+        """Versions that may not act, and that groups to come would start with."""
         self._next_group = first_batch * groups_per_batch
         self._num_handed_out = first_batch * num_minibatches
         self._versions: dict[int, int] = {}
@@ -123,14 +138,19 @@ class Window(Generic[R]):
 
     @property
     def published_version(self) -> int:
-        """The newest version a group may start with."""
+        """The newest version, whether it may act or not."""
         return self._published_version
+
+    @property
+    def acting_version(self) -> int:
+        """The newest version a group may start with."""
+        return self._acting_version
 
     @property
     def oldest_version_in_use(self) -> int:
         """The oldest version that a group in flight, or one admitted later, may ask for."""
         next_version = self._version_of(self._next_group)
-        return min([*self._versions.values(), next_version, self._published_version])
+        return min([*self._versions.values(), next_version, self._acting_version])
 
     @property
     def is_exhausted(self) -> bool:
@@ -178,19 +198,30 @@ class Window(Generic[R]):
             results=tuple(self._finished.pop(group) for group in groups),
         )
 
-    def publish(self, version: int) -> None:
-        """Give back the slots of every batch below `version`, all of which were handed out."""
+    def publish(self, commit: Commit) -> None:
+        """Give back the slots of every batch below a version, all of which were handed out."""
         num_complete = self._num_handed_out // self._num_minibatches
+        version, acting = commit.version, commit.acting_version
         assert self._published_version < version <= num_complete, (
             f"publish: version {version} is not between {self._published_version} (published) and "
             f"{num_complete} (handed out)"
         )
-        self._published_version = version
+        assert acting in (self._acting_version, version), (
+            f"publish: version {acting} is neither {self._acting_version} (acting) nor {version}"
+        )
+        if acting < version:
+            self._mute.update(range(self._published_version + 1, version + 1))
+        self._published_version, self._acting_version = version, acting
+        next_version = self._version_of(self._next_group)
+        self._mute = {mute for mute in self._mute if mute > next_version}
 
     def _version_of(self, group: int) -> int:
         if self._lag == "newest":
-            return self._published_version
-        return max(0, group // self._groups_per_batch - self._max_steps_off_policy)
+            return self._acting_version
+        version = max(0, group // self._groups_per_batch - self._max_steps_off_policy)
+        while version in self._mute:
+            version -= 1
+        return version
 
     def _next_groups(self) -> tuple[int, ...] | None:
         if self.is_done:
