@@ -12,7 +12,7 @@ def rows(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_rl_loop_raises_the_share_of_right_answers(tmp_path):
+def test_rl_loop_raises_the_share_of_right_answers(tmp_path, capsys):
     config = rl_loop.Config(
         batch_size=16, group_size=8, max_steps=8, learning_rate=2e-3, log_path=str(tmp_path)
     )
@@ -20,6 +20,8 @@ def test_rl_loop_raises_the_share_of_right_answers(tmp_path):
     accuracy = [row["accuracy"] for row in rows(tmp_path)]
     assert len(accuracy) == 8
     assert sum(accuracy[-2:]) / 2 > sum(accuracy[:2]) / 2 + 0.05
+    assert all(row["sync/max_abs_logprob_diff"] < 1e-3 for row in rows(tmp_path))
+    assert capsys.readouterr().out.startswith("sampler embedded: it suits tiny\nstarting the samp")
 
 
 def test_rl_loop_asks_gsm8k(tmp_path, shared_data):

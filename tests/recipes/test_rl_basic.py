@@ -2,13 +2,17 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
+import psutil
 import pytest
 from rich.console import Console
 
-from tinker_rl.errors import UnknownNameError
+from tinker_rl.engine.samplers import choice
+from tinker_rl.errors import ConfigError, UnknownNameError
 from tinker_rl.recipes import rl_basic
 from tinker_rl.recipes.rl_basic import Config, choose, train_config
+from tinker_rl.recipes.sampler import choose_sampler
 
 QUICK = ("model_name=tiny", "batch_size=4", "group_size=4", "max_steps=2", "save_every=1")
 
@@ -27,7 +31,12 @@ def test_it_trains_evaluates_and_tells_what_to_do_next(tmp_path):
     log_path = tmp_path / "run"
     done = run(*QUICK, "dataset=arithmetic", "n_test=200", f"log_path={log_path}")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "model tiny on arithmetic: as asked"
+    assert done.stdout.splitlines()[:4] == [
+        "model tiny on arithmetic: as asked",
+        "sampler embedded: it suits tiny",
+        "loading tiny ...",
+        "starting the sampler ...",
+    ]
     assert "create_sampling_client" in done.stdout
     assert "a bigger model" in done.stdout
     summary = json.loads((log_path / "summary.json").read_text())
@@ -38,6 +47,36 @@ def test_it_trains_evaluates_and_tells_what_to_do_next(tmp_path):
     assert [row["step"] for row in rows] == [0, 1, 2]
     # The learner computes the logprobs that the sampler reported: the weights are in step.
     assert all(abs(row["optim/kl_sample_train_v1"]) < 1e-4 for row in rows[:2])
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed (make vllm)")
+def test_it_samples_with_vllm_and_shows_what_it_waits_for(tmp_path):
+    log_path, home = tmp_path / "run", str(tmp_path / "home")
+    done = run(
+        *(*QUICK, "dataset=arithmetic", "sampler=vllm", "n_test=0", f"log_path={log_path}"),
+        TINKER_RL_HOME=home,
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert said[1].startswith("sampler vllm: as asked; its first start takes a minute")
+    assert said[3] == "starting the sampler ..."
+    rows = [json.loads(line) for line in (log_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1]
+    for row in rows:
+        assert 0 < row["sync/max_abs_logprob_diff"] < 1e-3
+        assert abs(row["optim/kl_sample_train_v1"]) < 1e-4
+    assert json.loads((log_path / "summary.json").read_text())["sampler"] == "vllm"
+    assert json.loads((log_path / "config.json").read_text())["sampler_name"] == "vllm"
+    assert not [process for process in psutil.process_iter() if _home(process) == home]
+
+
+def _home(process):
+    try:
+        return process.environ().get("TINKER_RL_HOME")
+    except psutil.Error:
+        return None
 
 
 def test_real_gsm8k_is_asked_and_graded(tmp_path, shared_data):
@@ -62,6 +101,8 @@ def test_real_gsm8k_is_asked_and_graded(tmp_path, shared_data):
         (["learning_rate=-1", *QUICK], "learning_rate"),
         (["dataset=arithmetic", "data_path=/nowhere"], "data_path"),
         (["max_tokens=0"], "max_tokens"),
+        (["sampler=vlm"], "sampler"),
+        (["on_weight_sync_error=ignore"], "on_weight_sync_error"),
     ],
 )
 def test_bad_options_end_with_an_error_and_no_traceback(tmp_path, arguments, expected):
@@ -97,4 +138,18 @@ def test_the_defaults_fit_the_machine(monkeypatch, gpu, memory_gb, model, datase
 
 def test_a_model_is_checked_before_its_data_is_loaded():
     with pytest.raises(UnknownNameError, match="no-such-model"):
-        train_config(Config(), "no-such-model", "gsm8k", Console(quiet=True))
+        train_config(Config(), "no-such-model", "gsm8k", "embedded", Console(quiet=True))
+
+
+def test_the_sampler_fits_model_and_machine(monkeypatch, llama):
+    assert choose_sampler("auto", "tiny") == ("embedded", "it suits tiny")
+    assert choose_sampler("embedded", "tiny") == ("embedded", "as asked")
+    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    assert choose_sampler("auto", llama) == ("embedded", "vLLM is not installed")
+    with pytest.raises(ConfigError, match="expected an installed vLLM"):
+        choose_sampler("vllm", "tiny")
+    monkeypatch.setattr(choice, "find_spec", lambda name: name)
+    for asked in ("auto", "vllm"):
+        sampler, why = choose_sampler(asked, llama)
+        assert sampler == "vllm"
+        assert "start takes a minute" in why

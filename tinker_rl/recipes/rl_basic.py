@@ -3,6 +3,7 @@ r"""Reinforcement learning on problems with a checkable answer: the place to sta
     python -m tinker_rl.recipes.rl_basic
     python -m tinker_rl.recipes.rl_basic dataset=gsm8k data_path=../shared/data/gsm8k max_steps=3
     python -m tinker_rl.recipes.rl_basic model_name=meta-llama/Llama-3.1-8B dataset=gsm8k
+    python -m tinker_rl.recipes.rl_basic model_name=tiny sampler=vllm max_steps=2
 
 Stopped by Ctrl-C or killed, the same command goes on where it was.
 """
@@ -14,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import chz
 import msgspec
 from rich.console import Console
@@ -21,8 +24,9 @@ from rich.console import Console
 from tinker_rl.envs import get_dataset_builder
 from tinker_rl.lineup import model_path, renderer_name
 from tinker_rl.recipes.command import INTERRUPTED, run_command
+from tinker_rl.recipes.sampler import SamplerName, choose_sampler, open_service
 from tinker_rl.rl import Config as TrainConfig
-from tinker_rl.rl import LogdirBehavior, RunSummary
+from tinker_rl.rl import LogdirBehavior, OnWeightSyncError, RunSummary
 from tinker_rl.rl import main as train
 
 LARGE_GPU_GB = 40
@@ -37,6 +41,9 @@ class Config:
     dataset: str | None = chz.field(default=None, doc="arithmetic or gsm8k.")
     data_path: str | None = chz.field(default=None, doc="Folder or file of gsm8k.")
     renderer_name: str | None = chz.field(default=None, doc="Chat format.")
+    sampler: SamplerName = chz.field(
+        default="auto", doc="vllm or embedded; auto: vLLM where installed, not for tiny."
+    )
     batch_size: int | None = chz.field(default=None, doc="Problems a step.")
     group_size: int | None = chz.field(default=None, doc="Answers to each problem.")
     learning_rate: float | None = chz.field(default=None, doc="Of Adam.")
@@ -47,6 +54,9 @@ class Config:
     n_test: int = chz.field(default=200, doc="Held-out problems; 0: no evaluation.")
     eval_every: int = chz.field(default=20, doc="Steps between evaluations.")
     save_every: int = chz.field(default=20, doc="Steps between checkpoints.")
+    on_weight_sync_error: OnWeightSyncError = chz.field(
+        default="stop", doc="When the sampler has other weights than the learner: stop|continue."
+    )
     seed: int = chz.field(default=0, doc="Of the problems, the adapter and the sampler.")
     log_path: str | None = chz.field(default=None, doc="Folder of the run; runs/rl_basic/...")
     behavior_if_log_dir_exists: LogdirBehavior = chz.field(
@@ -95,7 +105,9 @@ def _gpu() -> tuple[str, float]:
     return properties.name, properties.total_memory / 1e9
 
 
-def train_config(config: Config, model: str, dataset: str, console: Console) -> TrainConfig:
+def train_config(
+    config: Config, model: str, dataset: str, sampler: str, console: Console
+) -> TrainConfig:
     """The options of `rl.train` that the recipe's options stand for."""
     defaults = TINY.get(dataset, LARGE) if model == "tiny" else LARGE
     model_path(model)  # an unknown model is an error now, not after the data is loaded
@@ -111,6 +123,7 @@ def train_config(config: Config, model: str, dataset: str, console: Console) -> 
         recipe_name="rl_basic",
         model_name=model,
         renderer_name=renderer,
+        sampler_name=sampler,
         dataset_builder=get_dataset_builder(
             dataset,
             batch_size=_or(config.batch_size, defaults.batch_size),
@@ -127,6 +140,7 @@ def train_config(config: Config, model: str, dataset: str, console: Console) -> 
         loss_fn=config.loss_fn,
         eval_every=config.eval_every if config.n_test else 0,
         save_every=config.save_every,
+        on_weight_sync_error=config.on_weight_sync_error,
         seed=config.seed,
         log_path=config.log_path or f"runs/rl_basic/{slug}",
         behavior_if_log_dir_exists=config.behavior_if_log_dir_exists,
@@ -142,6 +156,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     model_name: str
     dataset: str
+    sampler: str
+    """Of this start of the run."""
     steps: int
     seconds: float
     """Of this start of the run."""
@@ -152,12 +168,13 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     sampler_path: str | None
 
 
-def summarise(run: RunSummary, model: str, dataset: str, seconds: float) -> Summary:
+def summarise(run: RunSummary, model: str, dataset: str, sampler: str, seconds: float) -> Summary:
     """The figures of a run that ended."""
     checkpoint = run.checkpoint
     return Summary(
         model_name=model,
         dataset=dataset,
+        sampler=sampler,
         steps=run.num_steps_done,
         seconds=seconds,
         accuracy_before=run.first_evaluation.get("test/env/all/correct"),
@@ -201,6 +218,16 @@ SAMPLE = """\
     print(tokenizer.decode(client.sample(prompt, 1, params).result().sequences[0].tokens))"""
 
 
+async def train_with(options: TrainConfig, sampler: SamplerName) -> RunSummary:
+    """Run, or go on, with an engine of this process that has the sampler."""
+    service = await anyio.to_thread.run_sync(open_service, sampler)
+    try:
+        return await train(options, service)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(service.close)
+
+
 async def main(config: Config) -> None:
     """Run the recipe."""
     console = Console(highlight=False, soft_wrap=True)
@@ -208,12 +235,14 @@ async def main(config: Config) -> None:
     console.print(f"model [bold]{model}[/] on [bold]{dataset}[/]: {why}")
     if (model, dataset) == ("tiny", "gsm8k"):
         console.print("tiny is too small for word problems: the run works, but will not learn them")
-    options = train_config(config, model, dataset, console)
+    sampler, why = choose_sampler(config.sampler, model)
+    console.print(f"sampler [bold]{sampler}[/]: {why}")
+    options = train_config(config, model, dataset, sampler, console)
     started = time.perf_counter()
-    run = await train(options)
+    run = await train_with(options, sampler)
     if run.interrupted:
         sys.exit(INTERRUPTED)  # the run has said how to go on
-    summary = summarise(run, model, dataset, time.perf_counter() - started)
+    summary = summarise(run, model, dataset, sampler, time.perf_counter() - started)
     (options.log_dir / "summary.json").write_bytes(msgspec.json.encode(summary))
     tell(summary, options, console)
 

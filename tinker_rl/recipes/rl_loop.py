@@ -18,13 +18,14 @@ from pathlib import Path
 import chz
 import numpy as np
 
-from tinker_rl import AdamParams, Datum, ModelInput, SamplingParams, ServiceClient
+from tinker_rl import AdamParams, Datum, ModelInput, SamplingParams
 from tinker_rl.envs.arithmetic_problems import format_question, sample_problem
 from tinker_rl.envs.grading import extract_boxed, grade_answer
 from tinker_rl.envs.gsm8k import QUESTION_SUFFIX, load_gsm8k
 from tinker_rl.errors import UnknownNameError, choices
 from tinker_rl.lineup import renderer_name
 from tinker_rl.recipes.command import run_command
+from tinker_rl.recipes.sampler import SamplerName, choose_sampler, open_service
 from tinker_rl.renderers import get_renderer
 
 
@@ -35,6 +36,9 @@ class Config:
     model_name: str = chz.field(default="tiny", doc="Base model: lineup, hub name or folder.")
     dataset: str = chz.field(default="arithmetic", doc="arithmetic or gsm8k.")
     data_path: str | None = chz.field(default=None, doc="Folder or file of gsm8k.")
+    sampler: SamplerName = chz.field(
+        default="auto", doc="vllm or embedded; auto: vLLM where installed, not for tiny."
+    )
     batch_size: int = chz.field(default=16, doc="Problems a step.")
     group_size: int = chz.field(default=16, doc="Answers to each problem.")
     learning_rate: float = chz.field(default=1e-3, doc="4e-5 suits models of a few billion.")
@@ -77,7 +81,9 @@ def main(config: Config) -> None:
     log_path = Path(config.log_path).expanduser()
     log_path.mkdir(parents=True, exist_ok=True)
 
-    service_client = ServiceClient()
+    sampler, why = choose_sampler(config.sampler, config.model_name)
+    print(f"sampler {sampler}: {why}")
+    service_client = open_service(sampler)
     training_client = service_client.create_lora_training_client(
         config.model_name, rank=config.lora_rank, seed=config.seed
     )
@@ -89,6 +95,9 @@ def main(config: Config) -> None:
         batch = problems[step * config.batch_size : (step + 1) * config.batch_size]
 
         # 1. Sample under the present weights. All requests are queued before any is waited for.
+        #    Publishing proves that the sampler has these weights, or raises a WeightSyncError.
+        if step == 0:
+            print("starting the sampler ...", flush=True)
         sampling_client = training_client.save_weights_and_get_sampling_client()
         prompts = [
             renderer.build_generation_prompt([{"role": "user", "content": question}])
@@ -138,6 +147,9 @@ def main(config: Config) -> None:
         # 3. One step. Both requests are queued at once, and run in one clock cycle.
         metrics = {"step": step, "reward": float(np.mean(rewards)), "datums": len(data)}
         metrics["accuracy"] = float(np.mean(np.array(rewards) == 1.0))
+        sync = sampling_client.weight_sync
+        if sync is not None and sync.max_abs_logprob_diff is not None:
+            metrics["sync/max_abs_logprob_diff"] = sync.max_abs_logprob_diff
         if data:
             fwdbwd = training_client.forward_backward(data, "importance_sampling")
             optim = training_client.optim_step(AdamParams(learning_rate=config.learning_rate))
