@@ -1,6 +1,8 @@
 import concurrent.futures
+import gc
 import threading
 import time
+import weakref
 
 import anyio
 import pytest
@@ -299,3 +301,19 @@ def test_cancelling_the_inner_future_has_no_effect():
     promise.resolve(1)
     assert isinstance(promise.future, APIFuture)
     assert promise.future.result() == 1
+
+
+def test_a_future_does_not_keep_what_was_made_of_its_result():
+    """Whoever holds the request must not hold, say, the client that it was for."""
+
+    class Client:
+        pass
+
+    promise = Promise()
+    mapped = promise.future.map(lambda _: Client())
+    promise.resolve(None)
+    client = weakref.ref(mapped.result())
+    assert client() is not None
+    del mapped
+    gc.collect()
+    assert client() is None

@@ -130,8 +130,10 @@ class APIFuture(Generic[T]):
     def map(self, function: Callable[[T], R]) -> APIFuture[R]:
         """A future of `function(result)`; runs in whichever thread completes this one."""
         mapped: Promise[R] = Promise(self._on_abandon)
+        waiting = [mapped]
 
         def complete(source: concurrent.futures.Future[T]) -> None:
+            mapped = waiting.pop()  # a future keeps its callbacks: they must not keep the result
             try:
                 mapped.resolve(function(source.result()))
             except BaseException as error:
