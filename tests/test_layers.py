@@ -21,6 +21,7 @@ BELOW = {  # what each part may import, besides itself and the ground
     "hyperparam_utils": {"architectures", "lineup", "hub"},
     "data": set(),
     "engine": MODELS,
+    "memory_plan": {"engine"} | MODELS,
     "wire": set(),
     "clients": MODELS,  # and the engine, in one file
     "server": {"wire"},
@@ -36,6 +37,7 @@ for part in ("supervised", "preference", "evaluation"):
 BELOW["testing"] = set(BELOW)
 BELOW["recipes"] = set(BELOW)
 BELOW["cli"] = set(BELOW)
+BELOW["__main__"] = {"cli"}
 BELOW["__init__"] = {"clients"}
 EXCEPTIONS = {
     ("clients/factory.py", "engine"),  # the one place where they meet
@@ -102,7 +104,7 @@ def test_clients_meet_the_engine_in_one_place():
 def test_the_engine_is_imported_when_it_is_opened_and_not_before():
     """`import tinker_rl` and the parts that run in workers start fast: without torch."""
     parts = ["envs", "completers", "policies", "renderers", "rl", "clients", "data", "lineup"]
-    parts += ["architectures", "hyperparam_utils"]
+    parts += ["architectures", "hyperparam_utils", "memory_plan"]
     heavy = ["torch", "transformers", "peft", "tinker_rl.engine"]
     script = (
         f"import sys\n"
