@@ -1,0 +1,1 @@
+"""Commands: `python -m tinker_rl <command>`."""
