@@ -138,7 +138,7 @@ def test_the_defaults_fit_the_machine(monkeypatch, gpu, memory_gb, model, datase
 
 def test_a_model_is_checked_before_its_data_is_loaded():
     with pytest.raises(UnknownNameError, match="no-such-model"):
-        train_config(Config(), "no-such-model", "gsm8k", "embedded", Console(quiet=True))
+        train_config(Config(), "no-such-model", "gsm8k", Console(quiet=True))
 
 
 def test_the_sampler_fits_model_and_machine(monkeypatch, llama):

@@ -105,9 +105,7 @@ def _gpu() -> tuple[str, float]:
     return properties.name, properties.total_memory / 1e9
 
 
-def train_config(
-    config: Config, model: str, dataset: str, sampler: str, console: Console
-) -> TrainConfig:
+def train_config(config: Config, model: str, dataset: str, console: Console) -> TrainConfig:
     """The options of `rl.train` that the recipe's options stand for."""
     defaults = TINY.get(dataset, LARGE) if model == "tiny" else LARGE
     model_path(model)  # an unknown model is an error now, not after the data is loaded
@@ -123,7 +121,6 @@ def train_config(
         recipe_name="rl_basic",
         model_name=model,
         renderer_name=renderer,
-        sampler_name=sampler,
         dataset_builder=get_dataset_builder(
             dataset,
             batch_size=_or(config.batch_size, defaults.batch_size),
@@ -235,9 +232,10 @@ async def main(config: Config) -> None:
     console.print(f"model [bold]{model}[/] on [bold]{dataset}[/]: {why}")
     if (model, dataset) == ("tiny", "gsm8k"):
         console.print("tiny is too small for word problems: the run works, but will not learn them")
+    options = train_config(config, model, dataset, console)  # before the heavy engine is imported
     sampler, why = choose_sampler(config.sampler, model)
     console.print(f"sampler [bold]{sampler}[/]: {why}")
-    options = train_config(config, model, dataset, sampler, console)
+    options = chz.replace(options, sampler_name=sampler)
     started = time.perf_counter()
     run = await train_with(options, sampler)
     if run.interrupted:
