@@ -198,36 +198,6 @@ def test_a_seed_gives_the_same_tokens_whatever_else_runs(
         np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-5)
 
 
-@given(load=loads)
-@settings(max_examples=10)
-def test_deterministic_gives_the_same_bits_under_any_load(
-    llama, make_sampler, make_job, drain, load
-):
-    jobs = [
-        make_job(90, PROMPTS[1], num_samples=5, max_tokens=12),
-        make_job(91, PROMPTS[1], num_samples=1, max_tokens=70, prompt_logprobs=True),
-    ]
-    bits = []
-    for others in ([], load.prompts):
-        sampler = make_sampler(llama, deterministic=True, max_rows=4)
-        for number, prompt in enumerate(others):
-            sampler.add(make_job(number, prompt, num_samples=load.samples, max_tokens=9))
-        for job in jobs:
-            sampler.add(job)
-        for number, prompt in enumerate(others):
-            sampler.add(make_job(50 + number, prompt, max_tokens=9))
-        done = drain(sampler)
-        bits.append(
-            [
-                (s.tokens_np.tobytes(), s.logprobs_np.tobytes())
-                for job in jobs
-                for s in done[job.job_id].sequences
-            ]
-            + [done[91].prompt_logprobs_np.tobytes()]
-        )
-    assert bits[0] == bits[1]
-
-
 def test_samples_of_one_request_differ(make_sampler, make_job, drain):
     sampler = make_sampler(max_rows=3)
     sampler.add(make_job(0, num_samples=10, temperature=2.0))

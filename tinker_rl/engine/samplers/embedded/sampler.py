@@ -309,10 +309,10 @@ class EmbeddedSampler:
             progress.prompt = ReadPrompt(token_T, match.pieces, match.end_H)
             progress.hits = match.length
             return None
-        going_on = token_T[match.length : match.length + _ALIKE].tobytes()
-        reading = PromptReading(job, token_T, match, (match.node, going_on))
-        if first is None and any(r.begun_as == reading.begun_as for r in version.reading.values()):
+        begun_as = (match.node, token_T[match.length : match.length + _ALIKE].tobytes())
+        if first is None and any(r.begun_as == begun_as for r in version.reading.values()):
             return None
+        reading = PromptReading(job, token_T, match, begun_as)
         version.reading[job.job_id] = reading
         return reading
 
