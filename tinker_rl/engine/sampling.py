@@ -10,6 +10,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from tinker_rl.actors import Actor, Message, handler
 from tinker_rl.engine.samplers.base import (
     BASE_VERSION,
@@ -147,7 +149,8 @@ class SamplerActor(Actor):
         known = self._versions.get(weights.version)
         if known is not None:
             known.users += 1
-            return await known.ready.future  # one who fails takes all users along
+            sync = await known.ready.future  # one who fails takes all users along
+            return msgspec.structs.replace(sync, load_seconds=0.0, probe_seconds=0.0)
         entry = self._versions[weights.version] = _Version(Promise())
         try:
             sync = await self._load(weights, probe)

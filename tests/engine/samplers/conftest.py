@@ -43,7 +43,11 @@ def sampler(request) -> str:
 @pytest.fixture(scope="session")
 def engine(sampler):
     """An engine with that sampler."""
-    config = VllmSamplerConfig(kv_cache_gb=0.1, block_size=32) if sampler == "vllm" else "embedded"
+    config = "embedded"
+    if sampler == "vllm":  # few tokens a step, so that prompts are read in several
+        config = VllmSamplerConfig(
+            kv_cache_gb=0.1, block_size=32, max_running=64, max_step_tokens=128
+        )
     with ServiceClient(engine_options=EngineOptions(sampler=config)) as service:
         yield service
 

@@ -234,9 +234,11 @@ def test_the_answer_ends_with_the_context(base):
 
 
 def test_a_seed_gives_the_same_samples_whatever_else_runs(base, trained):
-    alone = [ask(client, samples=3, seed=7).result() for client in (base, trained)]
-    noise = [ask(base, PROMPT[:i], 2, seed=i, max_tokens=30) for i in range(1, 9)]
-    again = [ask(client, samples=3, seed=7) for client in (base, trained)]
+    long = np.random.default_rng(1).integers(0, 1024, 300).tolist()
+    cases = [(client, prompt) for client in (base, trained) for prompt in (PROMPT, long)]
+    alone = [ask(client, prompt, samples=3, seed=7).result() for client, prompt in cases]
+    noise = [ask(base, [i, *long[i:]], 2, seed=i, max_tokens=30) for i in range(8)]
+    again = [ask(client, [*prompt], samples=3, seed=7) for client, prompt in cases]
     for one, other in zip(alone, again, strict=True):
         tokens = [sequence.tokens for sequence in one.sequences]
         assert tokens == [sequence.tokens for sequence in other.result().sequences]

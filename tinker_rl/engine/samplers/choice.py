@@ -15,7 +15,7 @@ from tinker_rl.engine.samplers.embedded.host import EmbeddedHost
 from tinker_rl.engine.samplers.vllm.config import VllmSamplerConfig
 from tinker_rl.engine.samplers.vllm.sampler import VllmSampler
 from tinker_rl.errors import ConfigError
-from tinker_rl.lineup import model_path
+from tinker_rl.lineup import default_sampler, model_path
 
 __all__ = ["SamplerOption", "make_sampler", "sampler_config"]
 
@@ -31,9 +31,8 @@ def sampler_config(option: SamplerOption, base_model: str) -> SamplerConfig:
     Raises:
         ConfigError: if it is not installed, or unknown.
     """
-    installed = find_spec("vllm") is not None
     if option == "auto":
-        option = "vllm" if installed and base_model != "tiny" else "embedded"
+        option = default_sampler(base_model)
     if option == "vllm":
         option = VllmSamplerConfig()
     elif option == "embedded":
@@ -43,7 +42,7 @@ def sampler_config(option: SamplerOption, base_model: str) -> SamplerConfig:
             f"EngineOptions.sampler: expected 'auto', 'vllm', 'embedded' or a configuration; got "
             f"{option!r}."
         )
-    if isinstance(option, VllmSamplerConfig) and not installed:
+    if isinstance(option, VllmSamplerConfig) and find_spec("vllm") is None:
         raise ConfigError(
             "EngineOptions.sampler: expected an installed vLLM; got none. Install "
             "tinker-rl[vllm] (a GPU) or run `make vllm` (a CPU), or take sampler='embedded'."

@@ -1,4 +1,4 @@
-"""What runs inside vLLM's own workers: it mends their adapters, and tells which they really hold.
+"""What runs inside vLLM's own workers: it mends them, and tells which adapters they hold.
 
 vLLM imports this module before a worker makes its model.
 """
@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tinker_rl.engine.content_hash import content_hash
-from tinker_rl.engine.samplers.vllm import lora_patches
+from tinker_rl.engine.samplers.vllm import patches
 
 __all__ = ["WorkerExtension"]
 
-lora_patches.install()
+patches.install()
 
 
 class WorkerExtension:

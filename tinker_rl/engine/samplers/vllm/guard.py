@@ -5,7 +5,8 @@
 The owner holds the other end of the pipe LIFE_FD. When it writes there, when that closes, however
 the owner ended, or when the command ends, whatever is left of the group is killed. An owner that
 is well takes leave with a byte `e`; of another one the files named by TINKER_RL_OWNED are removed
-too. This needs a process of its own: an owner that is killed can do nothing, and a command that is
+too, and the group's segments of shared memory in any case: its processes are killed before they
+can. This needs a process of its own: an owner that is killed can do nothing, and a command that is
 stopped notices nothing. Only the standard library is imported, so that it is small and there at
 once.
 """
@@ -17,6 +18,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+
+_MINE = "/dev/shm/psm_"
+"""How Python names the shared memory of its processes."""
 
 
 def main() -> None:
@@ -31,6 +36,8 @@ def main() -> None:
         os.close(fd)  # the owner must see the end of the command
 
     ended = threading.Event()
+    segments: set[str] = set()
+    threading.Thread(target=_note_segments, args=(command.pid, segments), daemon=True).start()
 
     def watch() -> None:
         last = b""
@@ -47,6 +54,9 @@ def main() -> None:
     threading.Thread(target=watch, daemon=True).start()
     code = command.wait()
     _kill_group(command.pid)
+    for path in segments:
+        with contextlib.suppress(OSError):
+            os.remove(path)
     ended.wait()
     os._exit(code if code >= 0 else 128 - code)
 
@@ -54,6 +64,21 @@ def main() -> None:
 def _signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+def _note_segments(group: int, found: set[str]) -> None:
+    """Note, for ever, which segments of shared memory the processes of a group have mapped."""
+    pause = 1.0
+    while True:
+        time.sleep(pause)
+        pause = min(30.0, 1.2 * pause)  # most are made at the start
+        for entry in os.scandir("/proc"):
+            with contextlib.suppress(OSError, ValueError):
+                if os.getpgid(int(entry.name)) == group:
+                    with open(f"{entry.path}/maps") as maps:
+                        found.update(
+                            line[line.index("/") :].strip() for line in maps if _MINE in line
+                        )
 
 
 def _kill_group(group: int) -> None:

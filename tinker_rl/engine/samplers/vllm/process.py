@@ -199,7 +199,9 @@ class VllmProcess:
         self._outbox.close()
         with anyio.CancelScope(shield=True):
             if self._guard is not None:
-                with anyio.move_on_after(self._config.close_seconds), suppress(*_GONE):
+                # One that is still starting takes no notice.
+                patience = self._config.close_seconds if self._pids else 0
+                with anyio.move_on_after(patience), suppress(*_GONE):
                     assert self._stream is not None
                     await self._stream.send_eof()  # it ends when it sees this
                     while True:
@@ -245,8 +247,7 @@ def _leaves(error: Exception) -> Iterator[Exception]:
 def _environment() -> dict[str, str]:
     """Ours, with what vLLM takes from there.
 
-    Its second model runner scores prompts without regard to adapters; `lora_patches` mends the
-    first.
+    Its second model runner scores prompts without regard to adapters; `patches` mends the first.
     """
     return {**os.environ, "VLLM_NO_USAGE_STATS": "1", "VLLM_USE_V2_MODEL_RUNNER": "0"}
 

@@ -1,4 +1,4 @@
-"""Two faults of vLLM's adapters (seen in 0.32), mended in the worker's process.
+"""Three faults of vLLM (seen in 0.32), mended in the worker's process.
 
 1. Prompt logprobs under an adapter of the unembedding. The adapter of each row of logits is looked
    up among the rows that are sampled, which prompt tokens are not: the CPU operators fail on it,
@@ -7,6 +7,9 @@
 2. The CPU operators. A row without adapter has index -1, and so gets whatever is in the last slot;
    and they copy the adapter's matrices once for each token. Here rows are grouped by adapter: two
    matrix products a group, none for rows without.
+3. Seeds on a CPU. When a prompt is read in several steps, each but the last draws a token that is
+   thrown away, and the request's generator is set back by four; one of a CPU cannot do that, and
+   the engine dies. Here its state is kept and restored.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ def install() -> None:
 
     _score_prompts_one_by_one(GPUModelRunner)
     _group_by_adapter(PunicaWrapperCPU)
+    _rewind_generators(GPUModelRunner)
 
 
 def _score_prompts_one_by_one(runner_class: Any) -> None:
@@ -123,3 +127,36 @@ def _group_by_adapter(wrapper_class: Any) -> None:
     wrapper_class.update_metadata = update_metadata
     wrapper_class.add_lora_linear = add_lora_linear
     wrapper_class.add_lora_logits = add_lora_logits
+
+
+def _rewind_generators(runner_class: Any) -> None:
+    draw: Callable[..., Any] = runner_class._sample
+    book: Callable[..., Any] = runner_class._bookkeeping_sync
+
+    def discarded(runner: Any) -> list[int]:
+        """Rows of the batch with a generator of a CPU whose token will be thrown away."""
+        if runner.device.type != "cpu":
+            return []
+        batch = runner.input_batch
+        thrown: list[int] = runner.discard_request_mask.np[: batch.num_reqs].nonzero()[0].tolist()
+        return [row for row in thrown if row in batch.generators]
+
+    def sample(runner: Any, *args: Any, **kwargs: Any) -> Any:
+        generators = [runner.input_batch.generators[row] for row in discarded(runner)]
+        states = [generator.get_state() for generator in generators]
+        output = draw(runner, *args, **kwargs)
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        return output
+
+    def bookkeeping_sync(runner: Any, *args: Any, **kwargs: Any) -> Any:
+        batch = runner.input_batch
+        rows = discarded(runner)
+        hidden = {row: batch.generators.pop(row) for row in rows}
+        try:
+            return book(runner, *args, **kwargs)
+        finally:
+            batch.generators.update(hidden)
+
+    runner_class._sample = sample
+    runner_class._bookkeeping_sync = bookkeeping_sync
