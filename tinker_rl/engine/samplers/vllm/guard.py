@@ -20,8 +20,8 @@ import sys
 import threading
 import time
 
-_MINE = "/dev/shm/psm_"
-"""How Python names the shared memory of its processes."""
+_SEGMENTS = ("/dev/shm/psm_", "/dev/shm/sem.mp-")
+"""How Python names the shared memory and the semaphores of its processes."""
 
 
 def main() -> None:
@@ -75,10 +75,13 @@ def _note_segments(group: int, found: set[str]) -> None:
         for entry in os.scandir("/proc"):
             with contextlib.suppress(OSError, ValueError):
                 if os.getpgid(int(entry.name)) == group:
-                    with open(f"{entry.path}/maps") as maps:
-                        found.update(
-                            line[line.index("/") :].strip() for line in maps if _MINE in line
-                        )
+                    found.update(_mapped_segments(f"{entry.path}/maps"))
+
+
+def _mapped_segments(maps: str) -> list[str]:
+    with open(maps) as lines:
+        paths = [line[line.find("/") :].rstrip() for line in lines if "/dev/shm/" in line]
+    return [path for path in paths if path.startswith(_SEGMENTS)]
 
 
 def _kill_group(group: int) -> None:
