@@ -275,6 +275,7 @@ class SamplerActor(Actor):
             num_samples=request.num_samples,
             max_tokens=check_sample(request, self._vocab_size, self._sampler.context),
             seed=params.seed if params.seed is not None else secrets.randbits(63),
+            is_seeded=params.seed is not None,
             stop=stop_rule(params.stop, self._eos),
             temperature=params.temperature,
             top_k=params.top_k,

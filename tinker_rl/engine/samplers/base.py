@@ -65,10 +65,13 @@ class SampleJob(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     num_samples: int
     max_tokens: int
     seed: int
+    """Of the samples; drawn for a request that has none."""
     stop: StopRule
     temperature: float
     top_k: int
     top_p: float
+    is_seeded: bool = True
+    """Whether somebody counts on getting the same samples again."""
     topk_samples: int = 0
     """How many alternatives to report for each sampled token."""
     prompt_logprobs: bool = False

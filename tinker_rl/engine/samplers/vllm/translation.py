@@ -45,7 +45,7 @@ def sampling_params(job: SampleJob) -> Any:
         temperature=job.temperature,
         top_k=job.top_k,
         top_p=job.top_p,
-        seed=_vllm_seed(job.seed),
+        seed=_vllm_seed(job.seed) if job.is_seeded else None,  # a seed costs vLLM time
         max_tokens=job.max_tokens,
         stop=list(job.stop.strings),
         stop_token_ids=list(job.stop.token_ids),
