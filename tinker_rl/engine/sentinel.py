@@ -8,6 +8,7 @@ right to the bit is of no use to an engine that drops a layer, or scales it othe
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -15,13 +16,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tinker_rl.engine.content_hash import content_hash
 from tinker_rl.engine.learner import Learner
+from tinker_rl.engine.lora import lora_scale
 from tinker_rl.engine.samplers.base import AdapterWeights, SampleJob, StopRule
 from tinker_rl.errors import WeightSyncError
 from tinker_rl.types import Datum, ModelInput, SampleResponse
 
 __all__ = [
     "Probe",
+    "Snapshot",
     "check_hash",
     "check_probe",
     "not_loaded",
@@ -29,6 +33,7 @@ __all__ = [
     "probe_prompts",
     "probe_tolerance",
     "score_probe",
+    "take_snapshot",
 ]
 
 _TEXTS = (
@@ -48,6 +53,15 @@ class Probe(msgspec.Struct, frozen=True, eq=False):
     """Of each text's tokens after the first, shape [T - 1]."""
 
 
+class Snapshot(msgspec.Struct, frozen=True, eq=False):
+    """Weights as they are published, with what proves them."""
+
+    weights: AdapterWeights
+    probe: Probe
+    score_seconds: float
+    """In which the weights were hashed and the probe was scored."""
+
+
 def probe_tolerance(dtype: torch.dtype) -> float:
     """Greatest difference of a logprob, in nats, between two engines that are right.
 
@@ -64,6 +78,16 @@ def probe_prompts(
     most = min(_MOST_TOKENS, context - 1)
     tokens = (tuple(encode(text))[:most] for text in _TEXTS)
     return tuple(prompt for prompt in tokens if len(prompt) > 1)
+
+
+def take_snapshot(learner: Learner, name: str, prompts: Sequence[Sequence[int]]) -> Snapshot:
+    """The weights of an adapter as they are now, and the learner's scores under them."""
+    began = time.monotonic()
+    tensors = learner.weights(name)
+    scale = lora_scale(learner.adapter(name).config)
+    weights = AdapterWeights(tensors, scale, content_hash(tensors))
+    probe = score_probe(learner, name, prompts)
+    return Snapshot(weights, probe, time.monotonic() - began)
 
 
 def score_probe(learner: Learner, name: str, prompts: Sequence[Sequence[int]]) -> Probe:

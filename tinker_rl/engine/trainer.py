@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,16 +14,13 @@ import msgspec
 from tinker_rl.actors import Actor, ActorRef, Message, handler
 from tinker_rl.engine import adapter_files
 from tinker_rl.engine.checkpoints import Manifest, RunRecord, Store
-from tinker_rl.engine.content_hash import content_hash
 from tinker_rl.engine.cycles import ClockCycles
 from tinker_rl.engine.device import DeviceThread
 from tinker_rl.engine.learner import Learner, Steps
-from tinker_rl.engine.lora import lora_scale
 from tinker_rl.engine.losses import CUSTOM
 from tinker_rl.engine.paths import CheckpointPath, Kind, check_name
-from tinker_rl.engine.samplers.base import AdapterWeights
 from tinker_rl.engine.sampling import OpenSampler, SamplerActor
-from tinker_rl.engine.sentinel import Probe, score_probe
+from tinker_rl.engine.sentinel import Snapshot, take_snapshot
 from tinker_rl.engine.ticket import Ticket
 from tinker_rl.errors import CheckpointError, UnknownNameError, choices
 from tinker_rl.futures import Promise
@@ -370,35 +366,22 @@ class TrainerActor(Actor):
     async def _publish(self, ticket: Ticket, model_id: str, sampler_id: str | None) -> None:
         """Take the weights as they are, and what they make of the probe; then go on training."""
         assert sampler_id is not None
-        scale = lora_scale(self._learner.adapter(model_id).config)
+        snapshot = await self._device.run(
+            take_snapshot, self._learner, model_id, self._probe_prompts
+        )
+        self.start_soon(self._open_sampler, ticket, sampler_id, snapshot)
 
-        def snapshot() -> tuple[AdapterWeights, Probe, float]:
-            tensors = self._learner.weights(model_id)
-            began = time.monotonic()
-            probe = score_probe(self._learner, model_id, self._probe_prompts)
-            weights = AdapterWeights(tensors, scale, content_hash(tensors))
-            return weights, probe, time.monotonic() - began
-
-        weights, probe, seconds = await self._device.run(snapshot)
-        self.start_soon(self._open_sampler, ticket, sampler_id, weights, probe, seconds)
-
-    async def _open_sampler(
-        self,
-        ticket: Ticket,
-        sampler_id: str,
-        weights: AdapterWeights,
-        probe: Probe,
-        score_seconds: float,
-    ) -> None:
+    async def _open_sampler(self, ticket: Ticket, sampler_id: str, snapshot: Snapshot) -> None:
         assert self._sampler is not None
         with ticket.errors():
             opened: Promise[WeightSync] = Promise()
-            await self._sampler.tell(OpenSampler(sampler_id, weights, opened, probe))
-            sync = msgspec.structs.replace(await opened.future, score_seconds=score_seconds)
+            request = OpenSampler(sampler_id, snapshot.weights, opened, snapshot.probe)
+            await self._sampler.tell(request)
+            seconds = snapshot.score_seconds
+            sync = msgspec.structs.replace(await opened.future, score_seconds=seconds)
+            base_model = self._learner.base_model
             ticket.promise.resolve(
-                SamplerInfo(
-                    sampler_id=sampler_id, base_model=self._learner.base_model, weight_sync=sync
-                )
+                SamplerInfo(sampler_id=sampler_id, base_model=base_model, weight_sync=sync)
             )
 
 

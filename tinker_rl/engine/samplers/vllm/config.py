@@ -6,10 +6,20 @@ import msgspec
 
 from tinker_rl.errors import ConfigError
 
-__all__ = ["VllmSamplerConfig"]
+__all__ = [
+    "DEFAULT_CPU_CACHE_BYTES",
+    "DEFAULT_LORA_RANK",
+    "DEFAULT_MEMORY_SHARE",
+    "VllmSamplerConfig",
+    "fitting_rank",
+]
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The greatest adapter ranks that vLLM can be built for."""
+
+DEFAULT_MEMORY_SHARE = 0.45
+DEFAULT_LORA_RANK = 32
+DEFAULT_CPU_CACHE_BYTES = 1_000_000_000
 
 
 class VllmSamplerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from tinker_rl.engine.samplers.base import BASE_VERSION, AdapterWeights, Finish, SampleJob
+from tinker_rl.engine.samplers.vllm.build import engine_options
 from tinker_rl.engine.samplers.vllm.config import VllmSamplerConfig, fitting_rank
 from tinker_rl.engine.samplers.vllm.folders import AdapterFolders
 from tinker_rl.engine.samplers.vllm.process import ProcessFailure, VllmProcess
@@ -39,9 +40,6 @@ _log = logging.getLogger(__name__)
 _CHECK_SECONDS = 1.0
 _MOST_ATTEMPTS = 8
 """Engines that may fail under a job before it is suspected to be the reason."""
-_USUAL_RANK = 32
-_CPU_CACHE_BYTES = 1_000_000_000
-_GPU_SHARE = 0.45
 
 
 @dataclass(eq=False)
@@ -131,8 +129,8 @@ class VllmSampler:
 
     async def _live(self) -> None:
         """Start an engine, give it all there is to do, and attend to it until it fails."""
-        folders = self._open_folders()
-        process = VllmProcess(self._config, folders.roots)
+        process = VllmProcess(self._config, self._open_folders().roots)
+        failure = None
         try:
             engine = self._engine()
             self._rank = engine.max_lora_rank
@@ -144,36 +142,23 @@ class VllmSampler:
             for job in self._jobs.values():
                 self._give(job)
             await process.attend(self._on_report, self._has_work)
-        except ProcessFailure as failure:
-            self._process = None
-            await process.end()
-            self._recover(failure)
+        except ProcessFailure as error:
+            failure = error
         finally:
             self._process = None
             await process.end()
+        if failure is not None:
+            self._recover(failure)
 
     def _engine(self) -> Engine:
-        config = self._config
         ranks = [version.rank for version in self._versions.values()]
-        rank = config.max_lora_rank
-        if rank is None:
-            rank = max([_USUAL_RANK, *ranks])
-        cache = None if config.kv_cache_gb is None else int(config.kv_cache_gb * 1e9)
-        if cache is None and self._is_cpu:
-            cache = _CPU_CACHE_BYTES
-        return Engine(
+        return engine_options(
+            self._config,
             model=self._model,
+            context=self.context,
             dtype=self._dtype,
-            max_model_len=self.context,
-            max_loras=config.max_loras,
-            max_lora_rank=rank,
-            max_running=config.max_running,
-            max_step_tokens=config.max_step_tokens,
-            tensor_parallel_size=config.tensor_parallel_size,
-            memory_share=None if self._is_cpu else config.memory_share or _GPU_SHARE,
-            kv_cache_bytes=cache,
-            block_size=config.block_size,
-            eager=self._is_cpu if config.eager is None else config.eager,
+            is_cpu=self._is_cpu,
+            rank=max(ranks, default=0),
         )
 
     def _recover(self, failure: ProcessFailure) -> None:
@@ -264,12 +249,7 @@ class VllmSampler:
         entry = self._versions[version] = _Version(load, rank, weights.content_hash)
         self._wanted.set()
         if self._process is not None:
-            if rank > self._rank:
-                _log.info("vLLM is restarted to take adapters of rank %d", rank)
-                self._is_rebuilding = True
-                self._process.kill()
-            else:
-                self._tell_to_load(entry)
+            self._tell_to_load(entry)
         try:
             return await wait_for(entry.first_load)
         except BaseException:
@@ -283,8 +263,13 @@ class VllmSampler:
 
     def _tell_to_load(self, version: _Version) -> None:
         assert self._process is not None
-        version.asked_at = anyio.current_time()
-        self._process.send(version.load)
+        if version.rank > self._rank:
+            _log.info("vLLM is restarted to take adapters of rank %d", version.rank)
+            self._is_rebuilding = True
+            self._process.kill()
+        else:
+            version.asked_at = anyio.current_time()
+            self._process.send(version.load)
 
     def unload(self, version: str) -> None:
         """Forget a version as soon as no job uses it."""
