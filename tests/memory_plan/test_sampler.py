@@ -4,9 +4,10 @@ import torch
 from tinker_rl.engine.base_model import load_base_model
 from tinker_rl.engine.samplers.embedded import EmbeddedSamplerConfig
 from tinker_rl.engine.samplers.embedded import replica as replica_module
+from tinker_rl.engine.samplers.vllm import config as vllm_config
 from tinker_rl.engine.samplers.vllm.config import VllmSamplerConfig
 from tinker_rl.memory_plan import Device, sampler_memory
-from tinker_rl.memory_plan.sampler import MERGE_LIMIT
+from tinker_rl.memory_plan.sampler import CPU_CACHE_BYTES, DEFAULT_SHARE, MERGE_LIMIT
 from tinker_rl.types import LoraConfig
 
 CPU = Device(kind="cpu", total_bytes=10**10, free_bytes=10**10)
@@ -66,3 +67,9 @@ def test_gpus_that_share_a_model_hold_a_part_each(setup_of):
     assert two.weights * 2 == one.weights
     assert two.bytes_per_token * 2 == one.bytes_per_token
     assert two.adapters < one.adapters
+
+
+def test_what_is_left_open_is_what_the_engine_takes():
+    """The plan is made without the engine, so it has numbers of its own."""
+    assert vllm_config.DEFAULT_MEMORY_SHARE == DEFAULT_SHARE
+    assert vllm_config.DEFAULT_CPU_CACHE_BYTES == CPU_CACHE_BYTES

@@ -121,6 +121,7 @@ def probe_jobs(probe: Probe, version: str, job_ids: Sequence[int]) -> list[Sampl
             top_k=-1,
             top_p=1.0,
             prompt_logprobs=True,
+            is_probe=True,
         )
         for job_id, prompt in zip(job_ids, probe.prompts, strict=True)
     ]

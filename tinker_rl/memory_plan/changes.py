@@ -9,12 +9,11 @@ from typing import TypeAlias
 import msgspec
 
 from tinker_rl.architectures import ARCHITECTURES
-from tinker_rl.engine.samplers.vllm.config import DEFAULT_MEMORY_SHARE
 from tinker_rl.errors import choices
 from tinker_rl.lineup import LINEUP, find_model
 from tinker_rl.memory_plan.learner import learner_memory, token_budget
 from tinker_rl.memory_plan.problems import find_problems
-from tinker_rl.memory_plan.sampler import context_tokens, sampler_memory
+from tinker_rl.memory_plan.sampler import DEFAULT_SHARE, context_tokens, sampler_memory
 from tinker_rl.memory_plan.setup import GB, Setup, gigabytes
 
 __all__ = ["KEEPS_FREED", "Change", "Value", "find_changes", "with_setting"]
@@ -265,7 +264,7 @@ def _share(setup: Setup) -> float | None:
         return None
     room = setup.device.free_bytes - learner_memory(setup).total
     share = min(_MOST_SHARE, math.floor(100 * room / setup.device.total_bytes) / 100)
-    return share if 0 < share != (vllm.memory_share or DEFAULT_MEMORY_SHARE) else None
+    return share if 0 < share != (vllm.memory_share or DEFAULT_SHARE) else None
 
 
 # -------------------------------------------------------------------------------------- in words

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tinker_rl.engine.samplers.vllm.config import DEFAULT_MEMORY_SHARE
 from tinker_rl.memory_plan.learner import learner_memory
-from tinker_rl.memory_plan.sampler import context_tokens, sampler_memory
+from tinker_rl.memory_plan.sampler import DEFAULT_SHARE, context_tokens, sampler_memory
 from tinker_rl.memory_plan.setup import Setup, gigabytes
 
 __all__ = ["find_problems"]
@@ -59,7 +58,7 @@ def _no_cache(setup: Setup) -> str:
     if vllm.kv_cache_gb is not None or not setup.on_gpu:
         held = f"its cache of {gigabytes(sampler.cache)} (kv_cache_gb)"
     else:
-        share = vllm.memory_share or DEFAULT_MEMORY_SHARE
+        share = vllm.memory_share or DEFAULT_SHARE
         held = (
             f"memory_share={share:g} of {gigabytes(setup.device.total_bytes)} leaves "
             f"{gigabytes(sampler.cache)} beside the {gigabytes(sampler.fixed)} that it needs anyway"

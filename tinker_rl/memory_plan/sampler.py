@@ -7,10 +7,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tinker_rl.architectures import Architecture
-from tinker_rl.engine.samplers.vllm.config import (
-    DEFAULT_CPU_CACHE_BYTES,
-    DEFAULT_MEMORY_SHARE,
-)
 from tinker_rl.memory_plan.learner import adapter_parameters
 from tinker_rl.memory_plan.setup import GB, Setup
 
@@ -18,11 +14,15 @@ if TYPE_CHECKING:
     from tinker_rl.engine.samplers.embedded.sampler import EmbeddedSamplerConfig
     from tinker_rl.engine.samplers.vllm.config import VllmSamplerConfig
 
-__all__ = ["SamplerMemory", "context_tokens", "sampler_memory"]
+__all__ = ["DEFAULT_SHARE", "SamplerMemory", "context_tokens", "sampler_memory"]
 
+DEFAULT_SHARE = 0.45
+"""`memory_share` where `VllmSamplerConfig` leaves it open."""
 MERGE_LIMIT = 128 * 1024 * 1024
 """Most target weights of which the embedded sampler merges a copy, as in its `replica`."""
 
+CPU_CACHE_BYTES = GB
+"""Keys and values of vLLM on a CPU where its configuration leaves that open."""
 _VERSIONS = 2
 """Of the embedded sampler: one that is sampled from, and the next."""
 _READ_TOKENS = {"cpu": 512, "cuda": 2048}
@@ -151,10 +151,10 @@ def _vllm(setup: Setup, config: VllmSamplerConfig) -> SamplerMemory:
     if config.kv_cache_gb is not None:
         cache = int(config.kv_cache_gb * GB)
     elif setup.on_gpu:
-        share = config.memory_share or DEFAULT_MEMORY_SHARE
+        share = config.memory_share or DEFAULT_SHARE
         cache = max(0, int(share * setup.device.total_bytes) - fixed.fixed)
     else:
-        cache = DEFAULT_CPU_CACHE_BYTES
+        cache = CPU_CACHE_BYTES
     return msgspec.structs.replace(fixed, cache=cache)
 
 

@@ -70,6 +70,8 @@ class SampleJob(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     temperature: float
     top_k: int
     top_p: float
+    is_probe: bool = False
+    """Whether a version waits for the answer: it goes before all others."""
     is_seeded: bool = True
     """Whether somebody counts on getting the same samples again."""
     topk_samples: int = 0

@@ -68,11 +68,11 @@ class AdmissionQueue:
         """
         order = sorted(
             self._waiting.values(),
-            # since - max_tokens: least first; then the order of arrival
-            key=lambda w: (w.since - w.job.max_tokens, w.job.job_id),
+            # probes; then the least since - max_tokens; then the order of arrival
+            key=lambda w: (not w.job.is_probe, w.since - w.job.max_tokens, w.job.job_id),
         )
         if one_job:
-            order = sorted(order, key=lambda w: w.job.job_id)[:1]
+            order = sorted(order, key=lambda w: (not w.job.is_probe, w.job.job_id))[:1]
         grants: list[Grant] = []
         for waiting in order:
             if free_rows == 0:

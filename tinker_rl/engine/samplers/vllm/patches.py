@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-__all__ = ["group_rows", "install"]
+__all__ = ["add_adapters", "group_rows", "install"]
 
 Groups: TypeAlias = list[tuple[int, Tensor | slice]]
 """(slot of an adapter, rows that use it); rows without adapter are in none."""
@@ -75,7 +75,7 @@ def group_rows(slot_R: Tensor) -> Groups:
     return [(slot, (slot_R == slot).nonzero()[:, 0]) for slot in slots if slot >= 0]
 
 
-def _add(
+def add_adapters(
     out_RO: Tensor, in_RI: Tensor, a_LrI: Tensor, b_LOr: Tensor, scale: float, groups: Groups
 ) -> None:
     """out += scale * in @ A.T @ B.T, each row with the adapter of its group."""
@@ -107,7 +107,7 @@ def _group_by_adapter(wrapper_class: Any) -> None:
         out, rows = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
         start = 0
         for a, b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-            _add(out[:, start : start + width], rows, a, b, scale, wrapper.token_groups)
+            add_adapters(out[:, start : start + width], rows, a, b, scale, wrapper.token_groups)
             start += width
 
     def add_lora_logits(
@@ -122,7 +122,7 @@ def _group_by_adapter(wrapper_class: Any) -> None:
         slots, groups = wrapper.sampler_indices, wrapper.sampler_groups
         if len(slots) != len(x):  # a chunk of a prompt: some of its tokens are not scored
             groups = group_rows(slots[: len(x)])
-        _add(y, x, lora_a_stacked, lora_b_stacked, scale, groups)
+        add_adapters(y, x, lora_a_stacked, lora_b_stacked, scale, groups)
 
     wrapper_class.update_metadata = update_metadata
     wrapper_class.add_lora_linear = add_lora_linear

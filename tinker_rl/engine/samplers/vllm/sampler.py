@@ -130,7 +130,6 @@ class VllmSampler:
     async def _live(self) -> None:
         """Start an engine, give it all there is to do, and attend to it until it fails."""
         process = VllmProcess(self._config, self._open_folders().roots)
-        failure = None
         try:
             engine = self._engine()
             self._rank = engine.max_lora_rank
@@ -147,8 +146,7 @@ class VllmSampler:
         finally:
             self._process = None
             await process.end()
-        if failure is not None:
-            self._recover(failure)
+        self._recover(failure)
 
     def _engine(self) -> Engine:
         ranks = [version.rank for version in self._versions.values()]
@@ -211,18 +209,20 @@ class VllmSampler:
             now = anyio.current_time()
             for job_id, job in list(self._jobs.items()):
                 if now > job.deadline:
-                    self.cancel(
-                        job_id,
-                        SamplerError(
-                            "sample: expected an answer within "
-                            f"{self._config.sample_seconds:.0f} s (sample_seconds); got none. Ask "
-                            "for fewer tokens, or allow more time."
-                        ),
-                    )
+                    self.cancel(job_id, self._too_late(job.job))
             for version in self._versions.values():
                 asked_at, limit = version.asked_at, self._config.publish_seconds
                 if not version.is_loaded and asked_at is not None and now > asked_at + limit:
                     self._not_loaded(version, f"no answer within {limit:.0f} s (publish_seconds)")
+
+    def _too_late(self, job: SampleJob) -> SamplerError:
+        what, limit, name = "sample", self._config.sample_seconds, "sample_seconds"
+        if job.is_probe:
+            what, limit, name = "publish: probe", self._config.publish_seconds, "publish_seconds"
+        return SamplerError(
+            f"{what}: expected an answer within {limit:.0f} s ({name}); got none. Ask for fewer "
+            "tokens, or allow more time."
+        )
 
     def _has_work(self) -> bool:
         return any(job.is_given for job in self._jobs.values())
@@ -316,6 +316,8 @@ class VllmSampler:
         if version is not None and not version.is_loaded:
             return
         entry.is_given = True
+        if entry.job.is_probe:
+            entry.deadline = anyio.current_time() + self._config.publish_seconds
         self._process.send(Sample(entry.job, version.load if version else None))
 
     def cancel(self, job_id: int, error: EngineError | None = None) -> None:

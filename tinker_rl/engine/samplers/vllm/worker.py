@@ -76,6 +76,7 @@ def build_engine(engine: Engine) -> Any:
         tensor_parallel_size=engine.tensor_parallel_size,
         enforce_eager=engine.eager,
         enable_prefix_caching=True,
+        scheduling_policy="priority",  # probes first, then in the order they came
         logprobs_mode="processed_logprobs",
         max_logprobs=-1,
         generation_config="vllm",  # the model's own must not change what was asked for
@@ -133,6 +134,7 @@ class Worker:
                     sampling_params(job),
                     str(job.job_id),
                     lora_request=None if adapter is None else _request(adapter),
+                    priority=-1 if job.is_probe else 0,
                 ):
                     pass
                 report = Answered(job.job_id, sample_response(job, output))
