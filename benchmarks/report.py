@@ -18,4 +18,4 @@ def report(title: str, rows: Sequence[tuple[str, str, str]], figures: dict[str, 
     for row in rows:
         table.add_row(*row)
     Console(width=120).print(table)
-    print(json.dumps({key: round(value, 4) for key, value in figures.items()}))
+    print(json.dumps({key: float(f"{value:.4g}") for key, value in figures.items()}))

@@ -66,7 +66,7 @@ def _job(job_id: int, version: str, **fields: Any) -> SampleJob:
     defaults: dict[str, Any] = {
         "prompt": tuple(range(3, 10 + job_id % 30)),
         "num_samples": 1,
-        "max_tokens": 60 + job_id % 200,
+        "max_tokens": 100 + job_id % 300,
         "seed": job_id % REQUESTS,
         "stop": StopRule(),
         "temperature": 1.0,
@@ -94,8 +94,10 @@ def faults(kills: int) -> tuple[list[tuple[str, str, str]], dict[str, float]]:
                 for _ in range(kills if first else 0):
                     while not sampler.pids:  # noqa: ASYNC110
                         await anyio.sleep(0.05)
-                    pids = sampler.pids
-                    await anyio.sleep(rng.uniform(0.2, 1.5))
+                    pids, there = sampler.pids, len(answers.answers)
+                    while len(answers.answers) == there:  # noqa: ASYNC110
+                        await anyio.sleep(0.01)  # an engine that answers nothing counts as failed
+                    await anyio.sleep(rng.uniform(0, 1.5))
                     if len(answers.answers) == 2 * REQUESTS:
                         break
                     struck = time.monotonic()
