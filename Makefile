@@ -39,6 +39,8 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/first_run.py
 	$(BIN)/python benchmarks/learner.py --bare-tokens 4096
+	@$(BIN)/python -c 'import vllm' 2>/dev/null || { echo "no vLLM: make vllm"; exit 1; }
+	$(BIN)/python benchmarks/sampler.py
 
 tiny: $(VENV)/.installed
 	$(BIN)/python -m tinker_rl.recipes.train_tiny out=$(OUT)

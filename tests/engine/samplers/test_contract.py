@@ -272,7 +272,7 @@ def test_a_prompt_is_read_once(base):
 def test_a_cancelled_sample_makes_room_and_the_others_go_on(base, backend):
     reference = ask(base, samples=2, max_tokens=60).result()
     other = ask(base, samples=2, max_tokens=60)
-    future = ask(base, samples=64, max_tokens=400)
+    future = ask(base, samples=128, max_tokens=450)
 
     async def main():
         with anyio.move_on_after(0.2) as scope:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias
 
 from transformers import PreTrainedModel
 
+from tinker_rl import lineup
 from tinker_rl.engine.device import DeviceThread
 from tinker_rl.engine.samplers.base import Finish, Sampler
 from tinker_rl.engine.samplers.embedded import EmbeddedSampler, EmbeddedSamplerConfig, Replica
@@ -15,7 +15,6 @@ from tinker_rl.engine.samplers.embedded.host import EmbeddedHost
 from tinker_rl.engine.samplers.vllm.config import VllmSamplerConfig
 from tinker_rl.engine.samplers.vllm.sampler import VllmSampler
 from tinker_rl.errors import ConfigError
-from tinker_rl.lineup import default_sampler, model_path
 
 __all__ = ["SamplerOption", "make_sampler", "sampler_config"]
 
@@ -32,7 +31,7 @@ def sampler_config(option: SamplerOption, base_model: str) -> SamplerConfig:
         ConfigError: if it is not installed, or unknown.
     """
     if option == "auto":
-        option = default_sampler(base_model)
+        option = lineup.default_sampler(base_model)
     if option == "vllm":
         option = VllmSamplerConfig()
     elif option == "embedded":
@@ -42,7 +41,7 @@ def sampler_config(option: SamplerOption, base_model: str) -> SamplerConfig:
             f"EngineOptions.sampler: expected 'auto', 'vllm', 'embedded' or a configuration; got "
             f"{option!r}."
         )
-    if isinstance(option, VllmSamplerConfig) and find_spec("vllm") is None:
+    if isinstance(option, VllmSamplerConfig) and not lineup.has_vllm():
         raise ConfigError(
             "EngineOptions.sampler: expected an installed vLLM; got none. Install "
             "tinker-rl[vllm] (a GPU) or run `make vllm` (a CPU), or take sampler='embedded'."
@@ -65,7 +64,7 @@ def make_sampler(
         UnsupportedError: if the sampler cannot run the model.
     """
     if isinstance(config, VllmSamplerConfig):
-        folder, dtype = model_path(base_model), str(model.dtype).removeprefix("torch.")
+        folder, dtype = lineup.model_path(base_model), str(model.dtype).removeprefix("torch.")
         is_cpu = model.device.type == "cpu"
         return lambda finish: VllmSampler(folder, context, dtype, is_cpu, config, finish)
     replica = Replica(model)
