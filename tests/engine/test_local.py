@@ -62,6 +62,11 @@ futures[-1].result()
 }
 
 
+def heed_interrupts():
+    """A shell makes what it starts in the background ignore them, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="module")
 def endings(tmp_path_factory):
     """(seconds from ready to the end, exit code, error output) of each script.
@@ -82,6 +87,7 @@ def endings(tmp_path_factory):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=heed_interrupts,
         )
         for name, script in SCRIPTS.items()
     }
