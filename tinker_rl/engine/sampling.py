@@ -184,10 +184,10 @@ class SamplerActor(Actor):
     async def _score(self, probe: Probe, version: str) -> list[SampleResponse]:
         probing = _Probing()
         jobs = probe_jobs(probe, version, [next(self._ids) for _ in probe.prompts])
-        for job in jobs:
-            self._probing[job.job_id] = probing
-            self._sampler.start(job)
         try:
+            for job in jobs:
+                self._probing[job.job_id] = probing
+                self._sampler.start(job)
             while len(probing.answers) < len(jobs):
                 await wait_for(probing.done)
                 probing.done = Future()

@@ -116,6 +116,7 @@ class Sampler(Protocol):
 
         Raises:
             UnsupportedError: if it cannot sample like that.
+            WeightSyncError: if it has lost the version's weights.
         """
         ...
 

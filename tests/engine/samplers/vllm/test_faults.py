@@ -29,8 +29,6 @@ pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed (make vllm)"),
 ]
 
-CONFIG = VllmSamplerConfig(kv_cache_gb=0.1, stall_seconds=20)
-
 
 class Answers:
     """Takes answers, and counts them."""
@@ -152,7 +150,7 @@ def test_requests_survive_engines_that_are_killed_and_stopped(make_job):
 
 
 def test_an_engine_that_cannot_start_again_is_an_error_and_a_later_request_begins_anew(
-    make_job, save_model, tmp_path
+    make_job, tmp_path
 ):
     answers = Answers()
     folder = tmp_path / "model"

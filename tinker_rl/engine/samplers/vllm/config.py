@@ -63,7 +63,7 @@ class VllmSamplerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     step_seconds: float = 300.0
     """An engine that is silent for so long, or makes no token while it has work, is stuck, however
     busy it is."""
-    close_seconds: float = 5.0
+    close_seconds: float = 3.0
     """Until the engine has ended by itself; it is killed then."""
     max_restarts: int = 3
     """Restarts in a row, no request answered in between, before all that wait get an error."""

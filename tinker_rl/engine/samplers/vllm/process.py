@@ -76,7 +76,10 @@ class VllmProcess:
         Raises:
             ProcessFailure: if it does not.
         """
-        await self._spawn()
+        try:
+            await self._spawn()
+        except OSError as error:
+            raise ProcessFailure(f"it could not be started ({error})") from error
         assert self._stream is not None
         self._messages = Messages(self._stream)
         seconds = self._config.start_seconds
@@ -109,6 +112,7 @@ class VllmProcess:
 
     async def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
+        self._stream = await anyio.abc.UNIXSocketStream.from_socket(ours)
         life_read, self._life = os.pipe()
         handle, name = tempfile.mkstemp(prefix="tinker_rl-vllm-", suffix=".log")
         self._log_file = Path(name)
@@ -132,7 +136,6 @@ class VllmProcess:
             theirs.close()
             os.close(life_read)
             os.close(handle)
-        self._stream = await anyio.abc.UNIXSocketStream.from_socket(ours)
 
     # ----------------------------------------------------------------------------------- living
 
@@ -208,7 +211,10 @@ class VllmProcess:
                         await self._stream.receive()
                 with suppress(OSError):
                     os.write(self._life, b"e")
+            if self._life >= 0:
                 os.close(self._life)
+                self._life = -1
+            if self._guard is not None:
                 await self._guard.wait()
                 self._guard = None
             if self._stream is not None:

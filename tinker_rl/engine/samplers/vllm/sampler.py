@@ -10,8 +10,9 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+from safetensors import SafetensorError
 
-from tinker_rl.engine.samplers.base import BASE_VERSION, AdapterWeights, Finish, SampleJob
+from tinker_rl.engine.samplers.base import AdapterWeights, Finish, SampleJob
 from tinker_rl.engine.samplers.vllm.build import engine_options
 from tinker_rl.engine.samplers.vllm.config import VllmSamplerConfig, fitting_rank
 from tinker_rl.engine.samplers.vllm.folders import AdapterFolders
@@ -29,7 +30,7 @@ from tinker_rl.engine.samplers.vllm.protocol import (
 )
 from tinker_rl.engine.samplers.vllm.translation import check_job
 from tinker_rl.engine.sentinel import not_loaded
-from tinker_rl.errors import ConfigError, EngineError, SamplerError
+from tinker_rl.errors import ConfigError, EngineError, SamplerError, WeightSyncError
 from tinker_rl.futures import wait_for
 from tinker_rl.types import SampleResponse
 
@@ -53,6 +54,8 @@ class _Version:
     """By the engine that lives now."""
     asked_at: float | None = None
     """When that engine was told to load it."""
+    error: WeightSyncError | None = None
+    """Why that engine does not have it."""
     num_jobs: int = 0
     is_leaving: bool = False
 
@@ -162,7 +165,7 @@ class VllmSampler:
     def _recover(self, failure: ProcessFailure) -> None:
         """What a failed engine leaves is given to the next one, unless there have been too many."""
         for version in self._versions.values():
-            version.is_loaded, version.asked_at = False, None
+            version.is_loaded, version.asked_at, version.error = False, None, None
         if self._is_rebuilding:
             self._is_rebuilding = False
             for job in self._jobs.values():
@@ -210,7 +213,7 @@ class VllmSampler:
             for job_id, job in list(self._jobs.items()):
                 if now > job.deadline:
                     self.cancel(job_id, self._too_late(job.job))
-            for version in self._versions.values():
+            for version in list(self._versions.values()):
                 asked_at, limit = version.asked_at, self._config.publish_seconds
                 if not version.is_loaded and asked_at is not None and now > asked_at + limit:
                     self._not_loaded(version, f"no answer within {limit:.0f} s (publish_seconds)")
@@ -242,10 +245,12 @@ class VllmSampler:
                 f"{weights.rank}. Give a higher max_lora_rank."
             )
         number = next(self._numbers)
-        folder = await anyio.to_thread.run_sync(
-            self._open_folders().write, f"{number}-{version}", weights
-        )
-        load = Load(number, f"{number}-{version}", str(folder))
+        name, folders = f"{number}-{version}", self._open_folders()
+        try:
+            folder = await anyio.to_thread.run_sync(folders.write, name, weights)
+        except (OSError, SafetensorError) as error:
+            raise not_loaded(version, f"files that could not be written ({error})") from error
+        load = Load(number, name, str(folder))
         entry = self._versions[version] = _Version(load, rank, weights.content_hash)
         self._wanted.set()
         if self._process is not None:
@@ -288,7 +293,7 @@ class VllmSampler:
 
     def _not_loaded(self, version: _Version, reason: str) -> None:
         """Its weights cannot be had: neither can what was to be sampled from them."""
-        error = not_loaded(version.load.name, reason)
+        error = version.error = not_loaded(version.load.name, reason)
         version.asked_at = None
         if not version.first_load.done():
             version.first_load.set_exception(error)
@@ -301,10 +306,13 @@ class VllmSampler:
     def start(self, job: SampleJob) -> None:
         """Queue a job; see `Sampler.start`."""
         check_job(job)
+        version = self._versions.get(job.version)
+        if version is not None and version.error is not None:
+            raise version.error
         deadline = anyio.current_time() + self._config.sample_seconds
         entry = self._jobs[job.job_id] = _Job(job, deadline)
-        if job.version != BASE_VERSION:
-            self._versions[job.version].num_jobs += 1
+        if version is not None:
+            version.num_jobs += 1
         self._wanted.set()
         if self._process is not None:
             self._give(entry)

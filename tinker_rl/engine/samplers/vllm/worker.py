@@ -220,9 +220,11 @@ async def serve(fd: int) -> None:
 
 
 def _children() -> list[int]:
+    """Processes of vLLM. Others, such as compilers, come and go: their end means nothing."""
     import psutil
 
-    return [child.pid for child in psutil.Process().children(recursive=True)]
+    family = psutil.Process().children(recursive=True)
+    return [child.pid for child in family if child.name().startswith("VLLM")]
 
 
 def main() -> None:
