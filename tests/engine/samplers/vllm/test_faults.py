@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from tinker_rl.engine.content_hash import content_hash
 from tinker_rl.engine.samplers.base import AdapterWeights
 from tinker_rl.engine.samplers.vllm.config import VllmSamplerConfig
 from tinker_rl.engine.samplers.vllm.sampler import VllmSampler
-from tinker_rl.errors import SamplerError
+from tinker_rl.errors import SamplerError, WeightSyncError
 from tinker_rl.lineup import model_path
 
 pytestmark = [
@@ -248,6 +249,31 @@ def test_a_greater_rank_rebuilds_the_engine_and_requests_go_on(make_job):
     again = answers.tokens([2])[0][0]
     assert again[: len(first)] == first
     assert len(answers.tokens([3])[0][0]) == 8
+
+
+def test_weights_that_are_lost_in_a_restart_are_an_error_and_the_base_model_serves_on(make_job):
+    answers = Answers()
+
+    async def main():
+        sampler = make(answers)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sampler.serve)
+            await sampler.load("v", adapter())
+            for root in sampler._open_folders().roots:
+                for folder in root.iterdir():
+                    shutil.rmtree(folder)
+            sampler.start(make_job(1, version="v", max_tokens=900, num_samples=32))
+            os.kill(sampler.pids[0], signal.SIGKILL)
+            await answers.wait_for([1])
+            sampler.start(make_job(2))
+            await answers.wait_for([2])
+            with pytest.raises(WeightSyncError, match="to load version"):
+                sampler.start(make_job(3, version="v"))
+            tasks.cancel_scope.cancel()
+
+    anyio.run(main, backend="trio")
+    assert isinstance(answers.answers[1], WeightSyncError)
+    assert len(answers.tokens([2])[0][0]) == 8
 
 
 # ---------------------------------------------------------------------------- nothing left behind
