@@ -26,9 +26,18 @@ class Schedule(RuleBasedStateMachine):
         data=st.data(),
         lag=st.sampled_from(["newest", "fixed"]),
         straggler=st.sampled_from(["wait", "mask"]),
+        masked=st.sampled_from([0.0, 0.4, 1.0]),
     )
     def start(
-        self, num_minibatches, groups_per_minibatch, bound, num_batches, data, lag, straggler
+        self,
+        num_minibatches,
+        groups_per_minibatch,
+        bound,
+        num_batches,
+        data,
+        lag,
+        straggler,
+        masked,
     ):
         self.size = num_minibatches * groups_per_minibatch
         self.bound = bound
@@ -36,6 +45,8 @@ class Schedule(RuleBasedStateMachine):
         self.lag = lag
         self.waits = straggler == "wait" or lag == "fixed"
         self.first = data.draw(st.integers(0, num_batches), label="first_batch")
+        self.masked = int(masked * self.size)
+        self.draw_earlier_start(data)
         self.window = Window(
             self.size,
             bound,
@@ -44,19 +55,38 @@ class Schedule(RuleBasedStateMachine):
             num_minibatches=num_minibatches,
             lag=lag,
             straggler="wait" if self.waits else "mask",
+            max_masked_fraction=masked,
+            finished={group: f"group {group}" for group, _ in self.finished},
+            trained=self.trained_before,
+            mute=self.mute,
         )
         self.in_flight = {}
         self.versions = {}
-        self.finished = []
         self.minibatches = []
+        self.finished_at_last = {}
         self.published = self.acting = self.first
-        self.mute = set()
+
+    def draw_earlier_start(self, data):
+        """What a run that was cut off at version `first` may have left behind."""
+        num_groups = self.num_batches * self.size
+        num_trained = self.first * self.size
+        admitted = range(min(num_groups, (self.first + self.bound) * self.size))
+        order = list(admitted) if self.waits else data.draw(st.permutations(admitted))
+        self.trained_before = set(order[:num_trained])
+        later = range(min(num_groups, (self.first + self.bound + 1) * self.size))
+        left = sorted(set(later) - self.trained_before)
+        kept = data.draw(st.sets(st.sampled_from(left))) if left else set()
+        self.finished = [(group, False) for group in sorted(kept)]
+        self.finished_before = frozenset(kept)
+        self.to_admit = sorted(set(range(num_groups)) - self.trained_before - kept)
+        versions = st.sets(st.integers(1, self.first - 1)) if self.first > 1 else st.just(set())
+        self.mute = data.draw(versions, label="mute")
 
     @precondition(lambda self: self.window.is_admissible)
     @rule()
     def admit(self):
         ticket = self.window.admit()
-        assert ticket.group == self.first * self.size + len(self.versions)
+        assert ticket.group == self.to_admit.pop(0)
         if self.lag == "fixed":
             bound = max(0, ticket.group // self.size - self.bound)
             expected = max(v for v in range(bound + 1) if v not in self.mute)
@@ -80,7 +110,12 @@ class Schedule(RuleBasedStateMachine):
         minibatch = self.window.next_minibatch()
         assert (minibatch is not None) == expected
         if minibatch is not None:
-            self.minibatches.append(minibatch)
+            self.hand(minibatch)
+
+    def hand(self, minibatch):
+        self.minibatches.append(minibatch)
+        if minibatch.is_last:
+            self.finished_at_last[minibatch.batch] = {group for group, _ in self.finished}
 
     @precondition(lambda self: self.num_complete_batches > self.published)
     @rule(data=st.data(), acts=st.booleans())
@@ -109,7 +144,8 @@ class Schedule(RuleBasedStateMachine):
     @invariant()
     def slots_taken_are_groups_not_yet_published(self):
         released = (self.published - self.first) * self.size
-        assert self.window.num_slots_taken == len(self.versions) - released
+        before = len(self.finished_before)
+        assert self.window.num_slots_taken == before + len(self.versions) - released
         assert 0 <= self.window.num_slots_taken <= self.window.num_slots
         assert self.window.num_in_flight == len(self.in_flight)
         waiting = len(self.finished) - len(self.trained)
@@ -136,13 +172,26 @@ class Schedule(RuleBasedStateMachine):
         first = self.first * self.size
         assert self.trained == list(range(first, first + len(self.trained)))
         for minibatch in self.minibatches:
-            for group in minibatch.groups:
+            for group in set(minibatch.groups) - self.finished_before:
                 assert minibatch.batch == group // self.size
                 age = minibatch.batch - self.versions[group]
                 # A resumed run begins at the bound, never beyond it, unless versions do not act.
                 assert 0 <= age <= self.bound + len(self.mute)
                 skipped = range(self.versions[group] + 1, minibatch.batch - self.bound + 1)
                 assert set(skipped) <= self.mute
+
+    @invariant()
+    def a_masking_batch_leaves_no_more_groups_to_go_over_age_than_it_may(self):
+        if self.waits:
+            return
+        for number, minibatch in enumerate(self.minibatches):
+            if not minibatch.is_last:
+                continue
+            later = {g for rest in self.minibatches[number + 1 :] for g in rest.groups}
+            last_chance = minibatch.batch - self.bound
+            left = [g for g in later if self.versions.get(g) == last_chance]
+            was_finished = self.finished_at_last[minibatch.batch]
+            assert len(set(left) - was_finished) <= self.masked
 
     @invariant()
     def versions_in_use_are_kept(self):
@@ -165,7 +214,14 @@ class Schedule(RuleBasedStateMachine):
         if self.window.is_done or len(waiting) < size:
             return False
         first = self.first * self.size + len(self.trained)
-        return not self.waits or waiting[:size] == list(range(first, first + size))
+        if not self.waits:
+            batch, place = divmod(first, self.size)
+            too_late_soon = [
+                group for group in self.in_flight if self.versions[group] == batch - self.bound
+            ]
+            places_left = self.size - place - size
+            return len(too_late_soon) <= self.masked + places_left
+        return waiting[:size] == list(range(first, first + size))
 
     def teardown(self):
         """However it began, the run can be driven to its end."""
@@ -183,12 +239,12 @@ class Schedule(RuleBasedStateMachine):
                 window.finish(group, f"group {group}")
                 self.finished.append((group, False))
             while (minibatch := window.next_minibatch()) is not None:
-                self.minibatches.append(minibatch)
+                self.hand(minibatch)
             if self.num_complete_batches > self.published:
                 self.publish_version(self.num_complete_batches, acts=False)
-        assert sorted(self.trained) == list(
-            range(self.first * self.size, self.num_batches * self.size)
-        )
+        everything = set(range(self.num_batches * self.size))
+        assert set(self.trained) | self.trained_before == everything
+        assert not set(self.trained) & self.trained_before
         assert window.num_slots_taken == 0
 
 
@@ -256,6 +312,19 @@ def test_masking_stragglers_fills_a_batch_with_whichever_groups_are_finished():
     assert batch.groups == (1, 3)
 
 
+def test_masking_waits_where_more_groups_would_go_over_age_than_may():
+    window = Window(4, 0, 3, straggler="mask", max_masked_fraction=0.25, num_minibatches=2)
+    for _ in range(4):
+        window.admit()
+    window.finish(2, "c")
+    window.finish(3, "d")
+    assert window.next_minibatch() is not None  # the two in flight fit into what is left
+    window.finish(1, "b")
+    assert window.next_minibatch() is None  # a minibatch takes two
+    window.finish(0, "a")
+    assert window.next_minibatch() is not None
+
+
 @given(
     options=st.sampled_from(
         [
@@ -267,6 +336,7 @@ def test_masking_stragglers_fills_a_batch_with_whichever_groups_are_finished():
             {"num_minibatches": 0},
             {"num_minibatches": 3},
             {"lag": "fixed", "straggler": "mask"},
+            {"max_masked_fraction": 1.5},
         ]
     )
 )

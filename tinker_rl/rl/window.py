@@ -11,10 +11,17 @@ sooner than version `n // groups_per_batch - max_steps_off_policy` is published,
 bounded before it starts and nothing finished is ever thrown away. A version whose weights are not
 to act is published all the same, so that the run goes on: groups start with the one before it, and
 are older by as much.
+
+With `straggler="mask"` a batch is made of whichever groups are finished, so a group that is long in
+coming may train later than its number says, and over age. `max_masked_fraction` bounds how many:
+beyond it, a batch waits for the groups for which it is the last that is not too late.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -81,6 +88,10 @@ class Window(Generic[R]):
         num_minibatches: int = 1,
         lag: Lag = "newest",
         straggler: Straggler = "wait",
+        max_masked_fraction: float = 1.0,
+        finished: Mapping[int, R] | None = None,
+        trained: Collection[int] | None = None,
+        mute: Collection[int] = (),
     ) -> None:
         """
         Args:
@@ -94,10 +105,20 @@ class Window(Generic[R]):
                 may act.
             straggler: Whether a batch waits for the groups of its own numbers, or takes whichever
                 are finished, lowest number first (then an age may exceed the bound).
+            max_masked_fraction: With "mask", the share of a batch's size in groups that may be
+                left to go over age at a time. 0: a batch waits for all of them; 1: for none.
+            finished: Results of an earlier start that were not handed out.
+            trained: Groups of the batches before `first_batch`; None: those of their own numbers.
+            mute: Versions up to `first_batch` that may not act.
         Raises:
             ConfigError: if the numbers or the options do not fit together.
         """
         _check(groups_per_batch, max_steps_off_policy, num_batches, first_batch, num_minibatches)
+        if not 0 <= max_masked_fraction <= 1:
+            raise ConfigError(
+                f"Window.max_masked_fraction: expected a share from 0 to 1; got "
+                f"{max_masked_fraction}. Change it."
+            )
         if straggler == "mask" and lag == "fixed":
             raise ConfigError(
                 "Window: expected straggler='wait' with lag='fixed'; got straggler='mask', which "
@@ -110,16 +131,23 @@ class Window(Generic[R]):
         self._num_minibatches = num_minibatches
         self._lag: Lag = lag
         self._straggler: Straggler = straggler
+        self._max_masked = math.floor(max_masked_fraction * groups_per_batch)
         self._published_version = first_batch
-        self._acting_version = first_batch
-        self._mute: set[int] = set()
+        self._mute: set[int] = set(mute)
         """Versions that may not act, and that groups to come would start with."""
-        self._next_group = first_batch * groups_per_batch
+        self._acting_version = self._version_that_acts(first_batch)
         self._num_handed_out = first_batch * num_minibatches
         self._versions: dict[int, int] = {}
         """Version of each group in flight."""
-        self._finished: dict[int, R] = {}
+        self._num_of_version: Counter[int] = Counter()
+        """Groups in flight of each version."""
+        self._finished: dict[int, R] = dict(finished or {})
         """Results that were not handed out yet."""
+        past = range(first_batch * groups_per_batch) if trained is None else trained
+        self._done_before: set[int] = {*past, *self._finished}
+        """Groups of an earlier start, from `_next_group` on."""
+        self._next_group = 0
+        self._pass_over_done()
 
     @property
     def num_slots(self) -> int:
@@ -129,7 +157,9 @@ class Window(Generic[R]):
     @property
     def num_slots_taken(self) -> int:
         """Groups admitted whose slot has not come back: 0 <= taken <= `num_slots`."""
-        return self._next_group - self._published_version * self._groups_per_batch
+        num_handed_out = self._num_handed_out * self._groups_per_minibatch
+        num_training = num_handed_out - self._published_version * self._groups_per_batch
+        return len(self._versions) + len(self._finished) + num_training
 
     @property
     def num_in_flight(self) -> int:
@@ -174,13 +204,15 @@ class Window(Generic[R]):
         group = self._next_group
         version = self._version_of(group)
         self._versions[group] = version
+        self._num_of_version[version] += 1
         self._next_group += 1
+        self._pass_over_done()
         return Ticket(group=group, policy_version=version)
 
     def finish(self, group: int, result: R) -> None:
         """Take in the result of a group in flight, whether it trains or not."""
         assert group in self._versions, f"finish: group {group} is not in flight"
-        del self._versions[group]
+        self._num_of_version[self._versions.pop(group)] -= 1
         self._finished[group] = result
 
     def next_minibatch(self) -> Minibatch[R] | None:
@@ -215,10 +247,18 @@ class Window(Generic[R]):
         next_version = self._version_of(self._next_group)
         self._mute = {mute for mute in self._mute if mute > next_version}
 
+    def _pass_over_done(self) -> None:
+        while self._next_group in self._done_before:
+            self._done_before.remove(self._next_group)
+            self._next_group += 1
+
     def _version_of(self, group: int) -> int:
         if self._lag == "newest":
             return self._acting_version
         version = max(0, group // self._groups_per_batch - self._max_steps_off_policy)
+        return self._version_that_acts(version)
+
+    def _version_that_acts(self, version: int) -> int:
         while version in self._mute:
             version -= 1
         return version
@@ -228,10 +268,22 @@ class Window(Generic[R]):
             return None
         size = self._groups_per_minibatch
         if self._straggler == "mask":
-            return tuple(sorted(self._finished)[:size]) if len(self._finished) >= size else None
+            if len(self._finished) < size or self._num_expiring() > self._num_spared():
+                return None
+            return tuple(sorted(self._finished)[:size])
         first = self._num_handed_out * size
         groups = tuple(range(first, first + size))
         return groups if all(group in self._finished for group in groups) else None
+
+    def _num_expiring(self) -> int:
+        """Groups in flight for which the present batch is the last that is not too late."""
+        batch = self._num_handed_out // self._num_minibatches
+        return self._num_of_version[batch - self._max_steps_off_policy]
+
+    def _num_spared(self) -> int:
+        """How many of these may be left: those that still find a place, and those given up."""
+        index = self._num_handed_out % self._num_minibatches
+        return self._max_masked + (self._num_minibatches - 1 - index) * self._groups_per_minibatch
 
 
 def _check(
