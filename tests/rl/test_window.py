@@ -63,7 +63,7 @@ class Schedule(RuleBasedStateMachine):
         self.in_flight = {}
         self.versions = {}
         self.minibatches = []
-        self.finished_at_last = {}
+        self.in_flight_at_last = {}
         self.published = self.acting = self.first
 
     def draw_earlier_start(self, data):
@@ -115,7 +115,7 @@ class Schedule(RuleBasedStateMachine):
     def hand(self, minibatch):
         self.minibatches.append(minibatch)
         if minibatch.is_last:
-            self.finished_at_last[minibatch.batch] = {group for group, _ in self.finished}
+            self.in_flight_at_last[minibatch.batch] = set(self.in_flight)
 
     @precondition(lambda self: self.num_complete_batches > self.published)
     @rule(data=st.data(), acts=st.booleans())
@@ -189,9 +189,9 @@ class Schedule(RuleBasedStateMachine):
                 continue
             later = {g for rest in self.minibatches[number + 1 :] for g in rest.groups}
             last_chance = minibatch.batch - self.bound
-            left = [g for g in later if self.versions.get(g) == last_chance]
-            was_finished = self.finished_at_last[minibatch.batch]
-            assert len(set(left) - was_finished) <= self.masked
+            in_flight = self.in_flight_at_last[minibatch.batch]
+            left = [g for g in later & in_flight if self.versions[g] == last_chance]
+            assert len(left) <= self.masked
 
     @invariant()
     def versions_in_use_are_kept(self):
