@@ -4,7 +4,7 @@ from tinker_rl.policies.frozen import FrozenPolicy
 from tinker_rl.policies.live import LivePolicy
 from tinker_rl.policies.sampled import SampledActions
 from tinker_rl.policies.seeds import EpisodeKey, stable_seed
-from tinker_rl.policies.types import Actor, Policy, completer_for
+from tinker_rl.policies.types import Actor, Policy, Refresh, completer_for
 
 __all__ = [
     "Actor",
@@ -12,6 +12,7 @@ __all__ = [
     "FrozenPolicy",
     "LivePolicy",
     "Policy",
+    "Refresh",
     "SampledActions",
     "completer_for",
     "stable_seed",

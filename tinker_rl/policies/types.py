@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from tinker_rl.completers import TokenCompleter
 from tinker_rl.policies.seeds import EpisodeKey
 
-__all__ = ["Actor", "Policy", "completer_for"]
+__all__ = ["Actor", "Policy", "Refresh", "completer_for"]
+
+Refresh: TypeAlias = Literal["never", "turn", "publish"]
+"""When a running episode takes up newer weights: never, at its next turn, or in the middle of an
+action as soon as they are published."""
 
 
 class Policy(Protocol):
