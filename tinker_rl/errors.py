@@ -17,6 +17,7 @@ __all__ = [
     "EngineClosedError",
     "EngineError",
     "EnvError",
+    "JournalError",
     "LearnerError",
     "PromptTooLongError",
     "RequestError",
@@ -67,6 +68,10 @@ class CheckpointError(RequestError):
 
 class DataError(TinkerRLError, ValueError):
     """A data source that is missing or malformed; the message names the file and the line."""
+
+
+class JournalError(TinkerRLError, ValueError):
+    """A run's journal that is damaged, or a record that contradicts it."""
 
 
 class EngineError(TinkerRLError, RuntimeError):

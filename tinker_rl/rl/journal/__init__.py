@@ -1,0 +1,30 @@
+"""The journal of a run: finished groups and committed steps, in a file that a kill leaves whole."""
+
+from tinker_rl.rl.journal.codec import GroupHead, decode, encode
+from tinker_rl.rl.journal.compare import without_times
+from tinker_rl.rl.journal.file import JOURNAL_FILE, Journal
+from tinker_rl.rl.journal.frames import Torn
+from tinker_rl.rl.journal.records import (
+    CommitRecord,
+    EvaluationRecord,
+    GroupRecord,
+    Record,
+    ReferenceLogprobs,
+    StartRecord,
+)
+
+__all__ = [
+    "JOURNAL_FILE",
+    "CommitRecord",
+    "EvaluationRecord",
+    "GroupHead",
+    "GroupRecord",
+    "Journal",
+    "Record",
+    "ReferenceLogprobs",
+    "StartRecord",
+    "Torn",
+    "decode",
+    "encode",
+    "without_times",
+]

@@ -1,0 +1,74 @@
+"""What a run writes down: groups as they finish, batches as they are trained on, and its starts."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from tinker_rl.rl.outcomes import GroupOutcome
+
+__all__ = [
+    "CommitRecord",
+    "EvaluationRecord",
+    "GroupRecord",
+    "Record",
+    "ReferenceLogprobs",
+    "StartRecord",
+]
+
+ReferenceLogprobs: TypeAlias = tuple[tuple[npt.NDArray[np.float32], ...], ...]
+"""Of each member, of each of its training sequences: float32, shape [T]."""
+
+
+class GroupRecord(msgspec.Struct, frozen=True, kw_only=True, eq=False, tag="group"):
+    """A group that is finished: it is never sampled again.
+
+    Equality is identity, as it holds arrays; `codec.encode` of two equal ones gives equal bytes.
+    """
+
+    group: int
+    """Its number."""
+    policy_version: int
+    """Version that it started with."""
+    outcome: GroupOutcome | None
+    """None: a number without a group."""
+    reference_logprobs: ReferenceLogprobs | None = None
+    """Natural logs of the KL reference's probabilities, where there is a reference."""
+
+
+class CommitRecord(msgspec.Struct, frozen=True, kw_only=True, tag="commit"):
+    """A batch that was trained on; it makes version `step + 1`."""
+
+    step: int
+    groups: tuple[int, ...]
+    """Numbers of its groups, in the order in which they trained."""
+    weight_hash: str | None
+    """Of the weights that it made; None where nobody computed it."""
+    acting_version: int
+    """Version that samples from here on; older than `step + 1` where publishing failed."""
+    sampler_path: str | None = None
+    """Where the weights of version `step + 1` are, to sample from."""
+    metrics: dict[str, Any] = {}
+
+
+class StartRecord(msgspec.Struct, frozen=True, kw_only=True, tag="start"):
+    """A start of the run. Commits before it that made a version above `version` are void."""
+
+    version: int
+    """Version that it starts from: the step to train next."""
+    weight_hash: str | None
+    sampler_path: str | None = None
+
+
+class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True, tag="evaluation"):
+    """What the evaluators said of a version."""
+
+    version: int
+    metrics: dict[str, float]
+
+
+Record: TypeAlias = GroupRecord | CommitRecord | StartRecord | EvaluationRecord
+"""Anything that a journal holds."""
