@@ -11,6 +11,7 @@ from tinker_rl.rl.journal.records import (
     Record,
     ReferenceLogprobs,
     StartRecord,
+    TrainingOptions,
 )
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ReferenceLogprobs",
     "StartRecord",
     "Torn",
+    "TrainingOptions",
     "decode",
     "encode",
     "without_times",

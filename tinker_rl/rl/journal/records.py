@@ -17,6 +17,7 @@ __all__ = [
     "Record",
     "ReferenceLogprobs",
     "StartRecord",
+    "TrainingOptions",
 ]
 
 ReferenceLogprobs: TypeAlias = tuple[tuple[npt.NDArray[np.float32], ...], ...]
@@ -39,6 +40,28 @@ class GroupRecord(msgspec.Struct, frozen=True, kw_only=True, eq=False, tag="grou
     """Natural logs of the KL reference's probabilities, where there is a reference."""
 
 
+class TrainingOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """All that decides, beside its groups, what a batch does to the weights."""
+
+    learning_rate: float
+    loss_fn: str
+    loss_fn_config: dict[str, float] | None = None
+    num_substeps: int = 1
+    num_minibatches: int | None = None
+    """Equal parts of a substep, one `forward_backward` each; None: the batch is taken whole, and
+    the groups that have something to train are split evenly between substeps."""
+    remove_constant_reward_groups: bool = False
+    kl_penalty_coef: float = 0.0
+    kl_discount_factor: float = 0.0
+    max_token_age: int | None = None
+    """Age in versions past which a token does not train; None: all do."""
+
+    @property
+    def num_parts(self) -> int:
+        """Parts in which a batch is handed to the learner."""
+        return 1 if self.num_minibatches is None else self.num_minibatches * self.num_substeps
+
+
 class CommitRecord(msgspec.Struct, frozen=True, kw_only=True, tag="commit"):
     """A batch that was trained on; it makes version `step + 1`."""
 
@@ -52,6 +75,8 @@ class CommitRecord(msgspec.Struct, frozen=True, kw_only=True, tag="commit"):
     sampler_path: str | None = None
     """Where the weights of version `step + 1` are, to sample from."""
     metrics: dict[str, Any] = {}
+    training: TrainingOptions | None = None
+    """How it trained, so that it can be done again."""
 
 
 class StartRecord(msgspec.Struct, frozen=True, kw_only=True, tag="start"):
@@ -61,6 +86,8 @@ class StartRecord(msgspec.Struct, frozen=True, kw_only=True, tag="start"):
     """Version that it starts from: the step to train next."""
     weight_hash: str | None
     sampler_path: str | None = None
+    options_hash: str | None = None
+    """Of the options that decide what group numbers mean and how they train."""
 
 
 class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True, tag="evaluation"):
