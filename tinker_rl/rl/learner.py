@@ -16,8 +16,10 @@ from tinker_rl.types import AdamParams
 
 if TYPE_CHECKING:
     from tinker_rl.clients import TrainingClient
+    from tinker_rl.futures import APIFuture
+    from tinker_rl.types import ForwardBackwardOutput, OptimStepResponse
 
-__all__ = ["LossConfig", "TrainStepOutput", "split_evenly", "train_step"]
+__all__ = ["LossConfig", "TrainStepOutput", "TrainingQueue", "split_evenly", "train_step"]
 
 Array: TypeAlias = npt.NDArray[Any]
 T = TypeVar("T")
@@ -67,31 +69,61 @@ async def train_step(
     Args:
         groups_P: Training sequences of each group; a group is never split between substeps.
     """
-    adam = AdamParams(learning_rate=config.learning_rate, eps=ADAM_EPS)
-    substeps = [
-        [sequence for group in part for sequence in group]
-        for part in split_evenly([group for group in groups_P if group], config.num_substeps)
-    ]
-    queued = [
-        (
-            await training_client.forward_backward_async(
-                [sequence.datum for sequence in sequences], config.loss_fn, config.loss_fn_config
-            ),
-            await training_client.optim_step_async(adam),
+    queue = TrainingQueue(training_client, config)
+    for part in split_evenly([group for group in groups_P if group], config.num_substeps):
+        await queue.forward_backward([sequence for group in part for sequence in group])
+        await queue.optim_step()
+    return await queue.result()
+
+
+class TrainingQueue:
+    """Requests of one batch to the learner: queued as they come, waited for together.
+
+    Cancelled, what was queued still takes effect.
+    """
+
+    def __init__(self, training_client: TrainingClient, config: LossConfig) -> None:
+        self._client = training_client
+        self._config = config
+        self._adam = AdamParams(learning_rate=config.learning_rate, eps=ADAM_EPS)
+        self._sequences: list[TrainingSequence] = []
+        self._gradients: list[APIFuture[ForwardBackwardOutput]] = []
+        self._steps: list[APIFuture[OptimStepResponse]] = []
+        self._owes_step = False
+
+    async def forward_backward(self, sequences: Sequence[TrainingSequence]) -> None:
+        """Add the gradient of these sequences; nothing where there are none."""
+        if not sequences:
+            return
+        config = self._config
+        data = [sequence.datum for sequence in sequences]
+        options = dict(config.loss_fn_config) if config.loss_fn_config is not None else None
+        request = self._client.forward_backward_async
+        self._gradients.append(await request(data, config.loss_fn, options))
+        self._sequences += sequences
+        self._owes_step = True
+
+    async def optim_step(self) -> None:
+        """Step on the gradients since the last step; nothing where there are none."""
+        if self._owes_step:
+            self._steps.append(await self._client.optim_step_async(self._adam))
+            self._owes_step = False
+
+    async def result(self) -> TrainStepOutput:
+        """Wait for all that was queued, and say how it went."""
+        logprobs: list[Array] = []
+        reported: list[Mapping[str, float]] = []
+        for gradient in self._gradients:
+            output = await gradient
+            logprobs += [entry["logprobs"].to_numpy() for entry in output.loss_fn_outputs]
+            reported.append(output.metrics)
+        for step in self._steps:
+            reported.append((await step).metrics or {})
+        return TrainStepOutput(
+            sequences=tuple(self._sequences),
+            learner_logprobs_D=tuple(logprobs),
+            metrics={f"optim/{name}": value for name, value in reduce_metrics(reported).items()},
         )
-        for sequences in substeps
-    ]
-    logprobs: list[Array] = []
-    reported: list[Mapping[str, float]] = []
-    for gradients, step in queued:
-        output = await gradients
-        logprobs += [entry["logprobs"].to_numpy() for entry in output.loss_fn_outputs]
-        reported += [output.metrics, (await step).metrics or {}]
-    return TrainStepOutput(
-        sequences=tuple(sequence for sequences in substeps for sequence in sequences),
-        learner_logprobs_D=tuple(logprobs),
-        metrics={f"optim/{name}": value for name, value in reduce_metrics(reported).items()},
-    )
 
 
 _REDUCTIONS = {"": np.mean, "mean": np.mean, "sum": np.sum, "min": np.min, "max": np.max}
