@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -76,8 +75,11 @@ class Journal(JournalIndex):
         try:
             fd = os.open(path, flags | os.O_CLOEXEC, 0o644)
             journal = cls(path, fd, is_read_only=flags == os.O_RDONLY)
-            with journal._closed_on_error():
+            try:
                 journal._load()
+            except BaseException:
+                journal.close()
+                raise
             return journal
         except OSError as error:
             raise _unusable(path, error) from error
@@ -128,14 +130,12 @@ class Journal(JournalIndex):
                 f"Journal.read_group: expected a finished group; got {number}, which is not in "
                 f"{self.path}. finished_groups() lists those that are."
             )
+        with self._file_lock:
+            payload = self._payload_at(offset)
         try:
-            with self._file_lock:
-                frame = read_frame(self._opened(), offset, self._end)
-            record = decode(frame.payload) if frame else None
+            record = decode(payload)
         except ValueError as error:
             raise damage(self.path, offset, self._end, str(error)) from error
-        except OSError as error:
-            raise _unusable(self.path, error) from error
         assert isinstance(record, GroupRecord)
         return record
 
@@ -197,16 +197,27 @@ class Journal(JournalIndex):
         self._add(head, frame.offset)
         self._end = frame.end
 
+    def _payload_at(self, offset: int) -> bytes:
+        fd = self._opened()
+        try:
+            frame = read_frame(fd, offset, self._end)
+        except ValueError as error:
+            raise damage(self.path, offset, self._end, str(error)) from error
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+        assert frame is not None
+        return frame.payload
+
     def _write(self, fd: int, frame: bytes) -> None:
         """Write all of a frame at the end, or nothing."""
         try:
-            _write_all(fd, frame, self._end)
-        except BaseException as error:
-            with self._closed_on_error():  # with a part of a record in it, nothing may follow
+            if os.fstat(fd).st_size != self._end:  # an append was interrupted, and not acknowledged
                 os.ftruncate(fd, self._end)
-            if isinstance(error, OSError):
-                raise _unusable(self.path, error) from error
-            raise
+            _write_all(fd, frame, self._end)
+        except OSError as error:
+            with suppress(OSError):  # the next append tries again
+                os.ftruncate(fd, self._end)
+            raise _unusable(self.path, error) from error
 
     def _opened(self) -> int:
         if self._fd is None:
@@ -222,14 +233,6 @@ class Journal(JournalIndex):
                 "Use Journal.open."
             )
         return self._opened()
-
-    @contextmanager
-    def _closed_on_error(self) -> Generator[None]:
-        try:
-            yield
-        except BaseException:
-            self._close()
-            raise
 
     def _close(self) -> None:
         if self._fd is not None:

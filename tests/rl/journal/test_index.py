@@ -1,0 +1,91 @@
+"""Which groups a journal says are finished and trained, after any number of starts."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from tinker_rl.errors import JournalError
+from tinker_rl.rl.journal import CommitRecord, EvaluationRecord, GroupRecord, Journal, StartRecord
+
+groups = st.integers(0, 7)
+steps = st.integers(0, 4)
+
+
+class JournalOfARun(RuleBasedStateMachine):
+    """Appends, and opens again, in any order; the model is plain dictionaries."""
+
+    def __init__(self):
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "journal.bin"
+        self.journal = Journal.open(self.path)
+        self.finished, self.batches, self.num_starts, self.num_evaluations = {}, {}, 0, 0
+
+    def append(self, record, is_allowed):
+        size = self.path.stat().st_size
+        if is_allowed:
+            self.journal.append(record)
+            return
+        with pytest.raises(JournalError, match=r"Journal\.append: expected .*; got "):
+            self.journal.append(record)
+        assert self.path.stat().st_size == size
+
+    @rule(group=groups, version=steps)
+    def finish(self, group, version):
+        self.append(
+            GroupRecord(group=group, policy_version=version, outcome=None),
+            group not in self.finished,
+        )
+        self.finished.setdefault(group, version)
+
+    @rule(step=steps, batch=st.lists(groups, max_size=3))
+    def commit(self, step, batch):
+        elsewhere = [group for s, b in self.batches.items() if s != step for group in b]
+        allowed = set(batch) <= self.finished.keys() - set(elsewhere)
+        allowed = allowed and len(set(batch)) == len(batch)
+        record = CommitRecord(
+            step=step, groups=tuple(batch), weight_hash=None, acting_version=step + 1
+        )
+        self.append(record, allowed)
+        if allowed:
+            self.batches[step] = tuple(batch)
+
+    @rule(version=steps)
+    def start(self, version):
+        self.append(StartRecord(version=version, weight_hash=None), True)
+        self.batches = {step: batch for step, batch in self.batches.items() if step < version}
+        self.num_starts += 1
+
+    @rule(version=steps)
+    def evaluate(self, version):
+        self.append(EvaluationRecord(version=version, metrics={}), True)
+        self.num_evaluations += 1
+
+    @rule()
+    def open_again(self):
+        self.journal.close()
+        self.journal = Journal.open(self.path)
+
+    @invariant()
+    def the_index_is_that_of_the_model(self):
+        journal = self.journal
+        assert journal.finished_groups() == self.finished.keys() == journal.groups.keys()
+        heads = journal.heads
+        assert {group: heads[group].policy_version for group in heads} == self.finished
+        assert {commit.step: commit.groups for commit in journal.commits} == self.batches
+        assert [commit.step for commit in journal.commits] == sorted(self.batches)
+        assert journal.trained_groups() == {g for batch in self.batches.values() for g in batch}
+        assert len(journal.starts) == self.num_starts
+        assert len(journal.evaluations) == self.num_evaluations
+
+    def teardown(self):
+        self.journal.close()
+        self.folder.cleanup()
+
+
+TestJournalOfARun = JournalOfARun.TestCase
+TestJournalOfARun.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
