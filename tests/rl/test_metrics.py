@@ -1,5 +1,7 @@
 import math
+import statistics
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from tinker_rl.errors import ShapeError
 from tinker_rl.rl.data import assemble_training_data
 from tinker_rl.rl.metrics import (
     compute_kl_sample_train,
+    compute_ratio_quantiles,
     compute_staleness_metrics,
     compute_trajectory_metrics,
     dict_mean,
@@ -53,14 +56,25 @@ def test_distance_is_that_of_the_action_tokens_alone(episodes, data):
     assert metrics["optim/kl_sample_train_v1"] == pytest.approx(v1, abs=1e-6)
     assert metrics["optim/kl_sample_train_v2"] == pytest.approx(v2, abs=1e-6)
     assert metrics["optim/entropy"] == pytest.approx(entropy, abs=1e-5)
+    ratios = [math.exp(p - q) for q, p in pairs]
+    quantiles = compute_ratio_quantiles(sequences, [x.astype(np.float32) for x in learner])
+    names = ["p01", "p10", "p50", "p90", "p99", "max"]
+    assert list(quantiles) == [f"optim/ratio_{name}" for name in names]
+    assert quantiles["optim/ratio_max"] == pytest.approx(max(ratios))
+    assert quantiles["optim/ratio_p50"] == pytest.approx(statistics.median(ratios))
+    in_order = list(quantiles.values())
+    assert in_order == sorted(in_order)
+    assert in_order[0] >= min(ratios) * (1 - 1e-9)
 
 
 @given(data=st.data())
 def test_a_learner_that_agrees_has_no_distance(episodes, data):
     sequences = sequences_of([data.draw(episodes.groups())])
     metrics = compute_kl_sample_train(sequences, [s.sampler_logprobs_T for s in sequences])
+    ratios = compute_ratio_quantiles(sequences, [s.sampler_logprobs_T for s in sequences])
     if sequences:
         assert metrics["optim/kl_sample_train_v1"] == metrics["optim/kl_sample_train_v2"] == 0
+        assert set(ratios.values()) == {1.0}
 
 
 def test_logprobs_of_another_length_are_refused(episodes):
@@ -69,24 +83,35 @@ def test_logprobs_of_another_length_are_refused(episodes):
         compute_kl_sample_train(sequences, [np.zeros(2, np.float32)])
 
 
-@given(data=st.data(), version=st.integers(5, 9))
-def test_age_counts_versions_back_from_the_weights_that_train(episodes, data, version):
+@given(data=st.data(), version=st.integers(5, 14), bound=st.none() | st.integers(0, 12))
+def test_age_counts_versions_back_from_the_weights_that_train(episodes, data, version, bound):
     groups = [data.draw(episodes.groups())]
-    metrics = compute_staleness_metrics(sequences_of(groups), version)
+    metrics = compute_staleness_metrics(sequences_of(groups), version, bound)
     ages = [
         version - t.ac.policy_version
         for t in transitions_of(groups)
         if t.ac.policy_version is not None
         for _ in t.ac.tokens
     ]
+    over_age = metrics.pop("async/tokens_over_age", None)
+    assert over_age == (None if bound is None else sum(age > bound for age in ages))
     if not ages:
         assert metrics == {}
-    else:
-        assert metrics == {
-            "async/staleness_mean": pytest.approx(np.mean(ages)),
-            "async/staleness_min": min(ages),
-            "async/staleness_max": max(ages),
-        }
+        return
+    shares = {f"async/age_{age}_frac": ages.count(age) / len(ages) for age in ages if age < 10}
+    assert metrics == {
+        "async/staleness_mean": pytest.approx(np.mean(ages)),
+        "async/staleness_min": min(ages),
+        "async/staleness_max": max(ages),
+        **shares,
+    }
+
+
+def test_tokens_over_age_are_counted_though_they_are_masked(episodes):
+    (sequence,) = sequences_of([episodes.group_of([1.0], version=2)])
+    masked = msgspec.structs.replace(sequence, loss_mask_T=np.zeros_like(sequence.loss_mask_T))
+    assert compute_staleness_metrics([masked], 5, 2) == {"async/tokens_over_age": 2}
+    assert compute_staleness_metrics([masked], 5, 3) == {"async/tokens_over_age": 0}
 
 
 @given(data=st.data())
@@ -156,7 +181,9 @@ def test_truncated_episodes_are_counted():
 def test_without_groups_there_is_nothing_to_say():
     assert compute_trajectory_metrics([], []) == {}
     assert compute_kl_sample_train([], []) == {}
+    assert compute_ratio_quantiles([], []) == {}
     assert compute_staleness_metrics([], 3) == {}
+    assert compute_staleness_metrics([], 3, 1) == {"async/tokens_over_age": 0}
     assert dict_mean([]) == {}
 
 

@@ -19,6 +19,7 @@ from tinker_rl.rl.data import UNKNOWN_VERSION, TrainingSequence
 
 __all__ = [
     "compute_kl_sample_train",
+    "compute_ratio_quantiles",
     "compute_staleness_metrics",
     "compute_trajectory_metrics",
     "dict_mean",
@@ -29,6 +30,9 @@ Array: TypeAlias = npt.NDArray[Any]
 
 GOOD_REWARD = 0.5
 """A group of constant reward is all good from here, in reward units."""
+
+_RATIO_PERCENTS = (1, 10, 50, 90, 99)
+_AGES_TOLD_APART = 10
 
 
 def compute_trajectory_metrics(
@@ -122,47 +126,105 @@ def compute_kl_sample_train(
     Source:
         J. Schulman, "Approximating KL Divergence", 2020, estimators k1 and k2.
     """
-    if not sequences:
+    sampler, learner = _action_logprobs(sequences, learner_logprobs_D)
+    if not sampler.size:
         return {}
-    for sequence, logprobs in zip(sequences, learner_logprobs_D, strict=True):
-        if logprobs.shape != sequence.loss_mask_T.shape:
-            raise ShapeError(
-                f"compute_kl_sample_train: expected {sequence.loss_mask_T.size} logprobs, one per "
-                f"target token; got shape {list(logprobs.shape)}. Pass the learner's output as is."
-            )
-    mask = np.concatenate([sequence.loss_mask_T for sequence in sequences])
-    sampler = np.concatenate([sequence.sampler_logprobs_T for sequence in sequences])[mask]
-    learner = np.concatenate(list(learner_logprobs_D))[mask]
-    difference = sampler.astype(np.float64) - learner
+    difference = sampler - learner
     return {
         "optim/kl_sample_train_v1": float(difference.mean()),
         "optim/kl_sample_train_v2": float(0.5 * np.square(difference).mean()),
-        "optim/entropy": float(-sampler.mean(dtype=np.float64)),
+        "optim/entropy": float(-sampler.mean()),
     }
 
 
+def compute_ratio_quantiles(
+    sequences: Sequence[TrainingSequence], learner_logprobs_D: Sequence[Array]
+) -> dict[str, float]:
+    """How the importance ratios p / q of the action tokens are spread: all 1 on-policy.
+
+    With q the sampler's and p the learner's probability of the token sampled. Losses that clip act
+    on what lies outside of their bounds.
+
+    Args:
+        sequences: What was trained on.
+        learner_logprobs_D: Per target token of each sequence, from `forward_backward`. Shape [T].
+    Returns:
+        `optim/ratio_p01`, `_p10`, `_p50`, `_p90`, `_p99` and `optim/ratio_max`; empty where nothing
+        was trained.
+    Raises:
+        ShapeError: if the learner's logprobs do not match the targets one to one.
+    """
+    sampler, learner = _action_logprobs(sequences, learner_logprobs_D)
+    if not sampler.size:
+        return {}
+    ratio = np.exp(learner - sampler)
+    quantiles = np.quantile(ratio, [percent / 100 for percent in _RATIO_PERCENTS])
+    named = zip(_RATIO_PERCENTS, quantiles, strict=True)
+    return {
+        **{f"optim/ratio_p{percent:02}": float(value) for percent, value in named},
+        "optim/ratio_max": float(ratio.max()),
+    }
+
+
+def _action_logprobs(
+    sequences: Sequence[TrainingSequence], learner_logprobs_D: Sequence[Array]
+) -> tuple[Array, Array]:
+    """The sampler's and the learner's logprobs of all action tokens. float64, same shape."""
+    for sequence, logprobs in zip(sequences, learner_logprobs_D, strict=True):
+        if logprobs.shape != sequence.loss_mask_T.shape:
+            raise ShapeError(
+                f"learner_logprobs_D: expected {sequence.loss_mask_T.size} logprobs, one per "
+                f"target token; got shape {list(logprobs.shape)}. Pass the learner's output as is."
+            )
+    masks = [sequence.loss_mask_T for sequence in sequences]
+    sampler = [sequence.sampler_logprobs_T for sequence in sequences]
+    return _selected(sampler, masks), _selected(learner_logprobs_D, masks)
+
+
+def _selected(values_D: Sequence[Array], masks_D: Sequence[Array]) -> Array:
+    empty = np.empty(0, dtype=np.float64)
+    return np.concatenate(
+        [empty, *(values[mask] for values, mask in zip(values_D, masks_D, strict=True))]
+    )
+
+
 def compute_staleness_metrics(
-    sequences: Sequence[TrainingSequence], policy_version: int
+    sequences: Sequence[TrainingSequence],
+    policy_version: int,
+    max_steps_off_policy: int | None = None,
 ) -> dict[str, float]:
     """Age of the trained tokens, in policy versions: 0 on-policy.
 
     Args:
         sequences: What was trained on.
         policy_version: Version of the weights that the batch trains.
+        max_steps_off_policy: Greatest allowed age; None where there is no such bound.
     Returns:
         `async/staleness_mean`, `async/staleness_min`, `async/staleness_max` over the action tokens
-        whose version is known; empty where there is none.
+        whose version is known, and `async/age_<n>_frac`, the share of them of each age below 10
+        that occurs; empty where there is none. With a bound, `async/tokens_over_age` counts the
+        sampled tokens beyond it, whether they train or are masked.
     """
-    empty = np.empty(0, dtype=np.int64)
-    versions = np.concatenate([empty, *(s.policy_version_T[s.loss_mask_T] for s in sequences)])
-    ages = policy_version - versions[versions != UNKNOWN_VERSION]
-    if not ages.size:
-        return {}
-    return {
-        "async/staleness_mean": float(ages.mean()),
-        "async/staleness_min": int(ages.min()),
-        "async/staleness_max": int(ages.max()),
-    }
+    versions_D = [sequence.policy_version_T for sequence in sequences]
+    ages = _ages(versions_D, [sequence.loss_mask_T for sequence in sequences], policy_version)
+    metrics: dict[str, float] = {}
+    if ages.size:
+        metrics["async/staleness_mean"] = float(ages.mean())
+        metrics["async/staleness_min"] = int(ages.min())
+        metrics["async/staleness_max"] = int(ages.max())
+        found, counts = np.unique(ages[ages < _AGES_TOLD_APART], return_counts=True)
+        for age, count in zip(found.tolist(), counts.tolist(), strict=True):
+            metrics[f"async/age_{age}_frac"] = count / ages.size
+    if max_steps_off_policy is not None:
+        every = _ages(versions_D, [np.full(v.shape, True) for v in versions_D], policy_version)
+        metrics["async/tokens_over_age"] = int((every > max_steps_off_policy).sum())
+    return metrics
+
+
+def _ages(versions_D: Sequence[Array], masks_D: Sequence[Array], policy_version: int) -> Array:
+    """Of the masked tokens whose version is known. int64."""
+    versions = _selected(versions_D, masks_D).astype(np.int64)
+    return policy_version - versions[versions != UNKNOWN_VERSION]
 
 
 def useful_token_fraction(num_trained_tokens: int, num_sampled_tokens: int) -> float:
