@@ -18,6 +18,7 @@ __all__ = [
     "EngineError",
     "EnvError",
     "JournalError",
+    "KLLimitError",
     "LearnerError",
     "PromptTooLongError",
     "RequestError",
@@ -110,6 +111,22 @@ class WeightSyncError(EngineError):
 
 def _weight_sync_error(message: str, version: str, difference: float | None) -> WeightSyncError:
     return WeightSyncError(message, version=version, difference=difference)
+
+
+class KLLimitError(TinkerRLError, RuntimeError):
+    """The learner's distribution drifted too far from the one that is sampled from.
+
+    Attributes:
+        step: The step at which the run is to stop.
+        value: Its `optim/kl_sample_train_v2`, in nats.
+        limit: Greatest value allowed.
+    """
+
+    def __init__(self, message: str, *, step: int, value: float, limit: float) -> None:
+        super().__init__(message)
+        self.step = step
+        self.value = value
+        self.limit = limit
 
 
 class EnvError(TinkerRLError, RuntimeError):
