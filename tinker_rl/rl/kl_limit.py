@@ -18,7 +18,7 @@ class KLLimit:
 
     A limit is passed when two steps in a row are above it: one noisy batch changes nothing,
     however far it is off. Steps that trained on nothing are left out. A value that is not a number
-    is above every limit. The state is that of the last steps, so it can be made again from their rows.
+    is above every limit. All of the state follows from the rows of the past steps.
 
     Args:
         warn: Value from which on to warn, in nats of `optim/kl_sample_train_v2`; None: never.
