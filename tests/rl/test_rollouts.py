@@ -14,7 +14,7 @@ from tinker_rl.envs.randomness import current_rng
 from tinker_rl.errors import EngineError
 from tinker_rl.policies import EpisodeKey
 from tinker_rl.rl.limits import RolloutLimits
-from tinker_rl.rl.outcomes import DroppedGroup, EnvFailure, InfraFailure, RolledOutGroup
+from tinker_rl.rl.outcomes import DroppedGroup, InfraFailure, RolledOutGroup
 from tinker_rl.rl.rollouts import do_group_rollout
 from tinker_rl.types import ModelInput
 
@@ -207,7 +207,8 @@ def test_the_others_are_cancelled_when_one_fails(virtual):
     builder = Builder(virtual, plan={"step 0": None, "step 1": ValueError("broken")})
     outcome = virtual(do_group_rollout, builder, Speaks(virtual), KEY)
     assert isinstance(outcome, DroppedGroup)
-    assert outcome.failure == EnvFailure("step", "ValueError", "broken")
+    failure = outcome.failure
+    assert (failure.where, failure.error_type, failure.error) == ("step", "ValueError", "broken")
     assert outcome.member == 1
     assert outcome.num_sampled_tokens in (2, 4)
     assert builder.num_done == 0

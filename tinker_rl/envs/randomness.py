@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 from tinker_rl.errors import RequestError
 
-__all__ = ["current_rng", "seeded_rng"]
+__all__ = ["current_rng", "rng_or_none", "seeded_rng"]
 
 _rng: ContextVar[random.Random | None] = ContextVar("tinker_rl_env_rng", default=None)
 
@@ -30,6 +30,11 @@ def current_rng() -> random.Random:
             "outside. Use `with seeded_rng(0): ...` to play an environment by hand."
         )
     return rng
+
+
+def rng_or_none() -> random.Random | None:
+    """The random generator of the episode; None where none is being played."""
+    return _rng.get()
 
 
 @contextmanager

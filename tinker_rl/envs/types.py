@@ -15,6 +15,7 @@ import chz
 import msgspec
 
 from tinker_rl.completers.types import StopCondition, TokensWithLogprobs
+from tinker_rl.envs.blocking import RunsIn
 from tinker_rl.envs.reports import Logs, Metrics, plain_logs, plain_metrics, plain_reward
 from tinker_rl.errors import RequestError, ShapeError, UnknownNameError, choices
 from tinker_rl.types import ModelInput
@@ -243,6 +244,10 @@ class Env(ABC):
     raise is a failure of the environment, never a reward.
     """
 
+    runs_in: RunsIn = "loop"
+    """Where its methods run: `thread` if they wait without awaiting, `process` if they compute for
+    long; then they have an event loop of their own there."""
+
     @abstractmethod
     async def initial_observation(self) -> tuple[Observation, StopCondition]:
         """What the policy sees first, and what ends its first action."""
@@ -265,6 +270,10 @@ class EnvGroupBuilder(ABC):
     Builders should pickle, so that environments can run in other processes: keep settings in
     them, and make what is heavy or live in `make_envs`.
     """
+
+    linked: bool = False
+    """Whether the episodes depend on each other, as those of a game do, so that a failed one
+    cannot be played again, or left out, by itself."""
 
     @abstractmethod
     async def make_envs(self) -> Sequence[Env]:

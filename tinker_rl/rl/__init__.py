@@ -17,6 +17,7 @@ from tinker_rl.rl.config import (
 from tinker_rl.rl.data import TrainingSequence, assemble_training_data, trajectory_to_data
 from tinker_rl.rl.episode import do_single_rollout
 from tinker_rl.rl.evaluator import RLTestSetEvaluator
+from tinker_rl.rl.group_policies import FailFast, GroupPolicy, MinViable, Retry
 from tinker_rl.rl.learner import LossConfig, train_step
 from tinker_rl.rl.limits import RolloutLimits
 from tinker_rl.rl.metrics import (
@@ -30,8 +31,10 @@ from tinker_rl.rl.outcomes import (
     EnvFailure,
     GroupOutcome,
     InfraFailure,
+    MemberFailure,
     Outcome,
     RolledOutGroup,
+    RolloutTimes,
     Truncated,
 )
 from tinker_rl.rl.publisher import OnWeightSyncError
@@ -47,16 +50,22 @@ __all__ = [
     "Config",
     "DroppedGroup",
     "EnvFailure",
+    "FailFast",
     "GroupOutcome",
+    "GroupPolicy",
     "InfraFailure",
     "LogdirBehavior",
     "LossConfig",
+    "MemberFailure",
+    "MinViable",
     "Minibatch",
     "OnWeightSyncError",
     "Outcome",
     "RLTestSetEvaluator",
+    "Retry",
     "RolledOutGroup",
     "RolloutLimits",
+    "RolloutTimes",
     "RunSummary",
     "SamplingClientEvaluator",
     "SamplingClientEvaluatorBuilder",

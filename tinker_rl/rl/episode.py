@@ -6,7 +6,9 @@ What an environment or a sampler raises becomes a value here, once; cancellation
 from __future__ import annotations
 
 import inspect
-import logging
+import math
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -23,141 +25,188 @@ from tinker_rl.envs import (
     Trajectory,
     Transition,
 )
-from tinker_rl.errors import PromptTooLongError, RequestError
-from tinker_rl.rl.limits import RolloutLimits
-from tinker_rl.rl.outcomes import (
-    Completed,
-    EnvFailure,
-    Failure,
-    InfraFailure,
-    Outcome,
-    Truncated,
+from tinker_rl.envs.blocking import CallSettings, call_env, use_call_settings
+from tinker_rl.envs.containment import (
+    CancelledInsideError,
+    LeakedTaskError,
+    OutOfTimeError,
+    contained,
 )
+from tinker_rl.errors import PromptTooLongError, RequestError, ShapeError
+from tinker_rl.rl.failures import EpisodeFailed, env_failure, infra_failure, without_exceptions
+from tinker_rl.rl.limits import RolloutLimits
+from tinker_rl.rl.outcomes import Completed, EnvFailure, InfraFailure, Outcome, Truncated
+from tinker_rl.rl.tally import Tally
 from tinker_rl.types import ModelInput
 
-__all__ = ["NO_LIMITS", "EpisodeFailed", "do_single_rollout", "failure_of"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["NO_LIMITS", "do_single_rollout"]
 
 NO_LIMITS = RolloutLimits()
+"""The default limits."""
 
 
 async def do_single_rollout(
-    completer: TokenCompleter, env: Env, limits: RolloutLimits = NO_LIMITS
+    completer: TokenCompleter,
+    env: Env,
+    limits: RolloutLimits = NO_LIMITS,
+    *,
+    tally: Tally | None = None,
 ) -> Outcome:
     """Let `completer` act in `env` until the task ends, a limit is met, or something breaks.
 
-    Cancelled, it leaves the environment as it is; cleaning up is for whoever made it.
+    Cancelled, it leaves the environment as it is; cleaning up is for whoever made it. Tasks that
+    the environment left running in task groups are cancelled.
 
+    Args:
+        completer: Acts.
+        env: Is acted in.
+        limits: When to stop.
+        tally: Counts what the episode costs.
     Returns:
         How it ended. Time that runs out while the policy acts truncates the episode; while the
         environment is busy, it is the environment's failure; before the first action was sampled,
         the sampler's.
     """
-    episode = _Episode(completer, env, limits)
-    with anyio.move_on_after(limits.max_seconds):
-        return await episode.play()
-    return episode.out_of_time()
-
-
-class EpisodeFailed(Exception):
-    """Carries a failure from where it happened to the end of the episode, or of the group."""
-
-    def __init__(self, failure: Failure) -> None:
-        self.failure = failure
+    episode = _Episode(completer, env, limits, tally or Tally())
+    try:
+        return await contained(episode.play)
+    except OutOfTimeError:
+        return episode.out_of_time()
+    except LeakedTaskError as error:
+        return env_failure(episode.last_call, error, episode.last_method).failure
+    except CancelledInsideError as error:
+        return episode.cancelled_inside(str(error))
 
 
 class _Episode:
     """An episode under way: what was done so far, and who is waited for."""
 
-    def __init__(self, completer: TokenCompleter, env: Env, limits: RolloutLimits) -> None:
+    def __init__(
+        self, completer: TokenCompleter, env: Env, limits: RolloutLimits, tally: Tally
+    ) -> None:
         self._completer = completer
         self._env = env
         self._limits = limits
+        self._tally = tally
         self._transitions: list[Transition] = []
         self._num_sampled_tokens = 0
-        self._waits_for = ""
         self._observation: Observation = ModelInput.empty()
+        self._scope = anyio.CancelScope()
+        self._ends_at = math.inf
+        self._step_ends_at = math.inf
+        self._waits_for_sampler = False
+        self.last_call = "initial_observation"
+        """The method of the environment that was called last."""
 
-    async def play(self) -> Outcome:
-        """Take turns to the end."""
+    @property
+    def last_method(self) -> Any:
+        """The method itself; None if the environment has none of this name."""
+        return getattr(self._env, self.last_call, None)
+
+    async def play(self, scope: anyio.CancelScope) -> Outcome:
+        """Take turns to the end, within the deadline that is set on `scope`."""
+        self._scope = scope
+        if self._limits.max_seconds is not None:
+            scope.deadline = self._ends_at = anyio.current_time() + self._limits.max_seconds
+        settings = CallSettings(
+            max_threads=self._limits.max_blocking_threads,
+            max_processes=self._limits.max_blocking_processes,
+            waiting=self._waiting_for_a_turn,
+        )
+        use_call_settings(settings)
         try:
-            self._observation, stop = await self._first_observation()
-            while True:
-                limit = self._limit_before_turn()
-                if limit is not None:
-                    return self._truncated(limit)
-                action = await self._act(self._observation, stop)
-                if action is None:
-                    return self._truncated(StopReason.CONTEXT_OVERFLOW)
-                result = await self._step(action)
-                self._observation, stop = result.next_observation, result.next_stop_condition
-                if result.episode_done:
-                    return self._ended(result, action)
+            return await self._take_turns()
         except EpisodeFailed as failed:
             return failed.failure
 
     def out_of_time(self) -> Outcome:
-        """The outcome of an episode that was stopped by its time limit."""
-        seconds = self._limits.max_seconds
-        error = f"no answer within the {seconds} seconds of an episode (RolloutLimits.max_seconds)"
-        if self._waits_for != "sample":
-            return EnvFailure(self._waits_for, "TimeoutError", error)
-        if not self._transitions:
-            return InfraFailure("sample", "TimeoutError", error)
-        return self._truncated(StopReason.ROLLOUT_TIMEOUT)
+        """The outcome of an episode that was stopped by a time limit."""
+        limits = self._limits
+        error = (
+            f"no answer within the {limits.max_seconds} seconds of an episode "
+            "(RolloutLimits.max_seconds)"
+        )
+        if self._waits_for_sampler:
+            if not self._transitions:
+                return InfraFailure("sample", "TimeoutError", error)
+            return self._truncated(StopReason.ROLLOUT_TIMEOUT)
+        if self._step_ends_at < self._ends_at:
+            error = (
+                f"no answer within {limits.max_step_seconds} seconds "
+                "(RolloutLimits.max_step_seconds)"
+            )
+        return env_failure(self.last_call, TimeoutError(error), self.last_method).failure
+
+    def cancelled_inside(self, error: str) -> Outcome:
+        """The outcome of an episode that cancelled itself."""
+        if self._waits_for_sampler:
+            return InfraFailure("sample", "CancelledError", error)
+        return EnvFailure(self.last_call, "CancelledError", error)
+
+    async def _take_turns(self) -> Outcome:
+        observation, stop = await self._first_observation()
+        self._observation = observation
+        while True:
+            limit = self._limit_before_turn()
+            if limit is not None:
+                return self._truncated(limit)
+            action = await self._act(self._observation, stop)
+            if action is None:
+                return self._truncated(StopReason.CONTEXT_OVERFLOW)
+            result = await self._step(action)
+            self._observation, stop = result.next_observation, result.next_stop_condition
+            if result.episode_done:
+                return self._ended(result, action)
+
+    # ---------------------------------------------------------------------------- environment
+
+    async def _call(self, method: str, *args: Any, **options: Any) -> Any:
+        """Call the environment. Raises EpisodeFailed for whatever it raises."""
+        self.last_call = method
+        began = anyio.current_time()
+        self._begin_step(began)
+        try:
+            return await call_env(self._env, method, *args, **options)
+        except (Exception, SystemExit) as error:
+            raise env_failure(method, error, self.last_method) from error
+        except BaseExceptionGroup as group:
+            raise without_exceptions(group) from None
+        finally:
+            self._scope.deadline = self._ends_at
+            self._tally.waited_for_env(anyio.current_time() - began)
+
+    def _begin_step(self, now: float) -> None:
+        seconds = self._limits.max_step_seconds
+        if seconds is not None:
+            self._step_ends_at = now + seconds
+            self._scope.deadline = min(self._step_ends_at, self._ends_at)
+
+    @contextmanager
+    def _waiting_for_a_turn(self) -> Generator[None]:
+        """The time of a step begins when its thread or process does."""
+        self._scope.deadline = self._ends_at
+        yield
+        self._begin_step(anyio.current_time())
 
     async def _first_observation(self) -> tuple[Observation, StopCondition]:
-        self._waits_for = "initial_observation"
+        method = "initial_observation"
+        returned = await self._call(method)
         try:
-            observation, stop = await self._env.initial_observation()
-        except Exception as error:
-            raise failure_of(EnvFailure, "initial_observation", error) from error
-        return _checked("initial_observation", observation), stop
-
-    def _limit_before_turn(self) -> StopReason | None:
-        limits = self._limits
-        if limits.max_turns is not None and len(self._transitions) >= limits.max_turns:
-            return StopReason.MAX_TURNS
-        if self._tokens_left() == 0:
-            return StopReason.MAX_SAMPLED_TOKENS
-        return None
-
-    def _tokens_left(self) -> int | None:
-        limit = self._limits.max_sampled_tokens
-        return None if limit is None else max(0, limit - self._num_sampled_tokens)
-
-    async def _act(
-        self, observation: Observation, stop: StopCondition
-    ) -> TokensWithLogprobs | None:
-        """The policy's action; None when the context has no room left for one."""
-        self._waits_for = "sample"
-        try:
-            action = await self._completer(observation, stop, max_tokens=self._tokens_left())
-            _check_logprobs(action)
-        except PromptTooLongError as error:
-            if self._transitions:
-                return None
-            raise failure_of(EnvFailure, "initial_observation", error) from error
-        except RequestError as error:  # what was asked is what the environment said
-            raise failure_of(EnvFailure, "observation", error) from error
-        except Exception as error:
-            raise failure_of(InfraFailure, "sample", error) from error
-        self._num_sampled_tokens += len(action.tokens)
-        return action
+            observation, stop = returned
+            _check_observation(observation)
+        except (TypeError, ValueError) as error:
+            raise env_failure(method, error, self.last_method) from error
+        return observation, stop
 
     async def _step(self, action: TokensWithLogprobs) -> StepResult:
-        self._waits_for = "step"
-        extra = ActionExtra(stop_reason=action.stop_reason)
-        options = {"extra": extra} if _takes_extra(type(self._env)) else {}
+        options: dict[str, Any] = {}
+        if _takes_extra(type(self._env)):
+            options["extra"] = ActionExtra(stop_reason=action.stop_reason)
+        result = await self._call("step", list(action.tokens), **options)
         try:
-            result: Any = await self._env.step(list(action.tokens), **options)
-            if not isinstance(result, StepResult):
-                raise TypeError(f"expected a StepResult; got {type(result).__name__}")
-        except Exception as error:
-            raise failure_of(EnvFailure, "step", error) from error
-        if not result.episode_done:
-            _checked("step", result.next_observation)
+            _check_step(result)
+        except (TypeError, ValueError) as error:
+            raise env_failure("step", error, self.last_method) from error
         self._transitions.append(
             Transition(
                 ob=self._observation,
@@ -169,6 +218,67 @@ class _Episode:
             )
         )
         return result
+
+    # --------------------------------------------------------------------------------- policy
+
+    def _limit_before_turn(self) -> StopReason | None:
+        limits = self._limits
+        if limits.max_turns is not None and len(self._transitions) >= limits.max_turns:
+            return StopReason.MAX_TURNS
+        if limits.max_sampled_tokens is not None and self._sampled_tokens_left() == 0:
+            return StopReason.MAX_SAMPLED_TOKENS
+        return None
+
+    def _sampled_tokens_left(self) -> int:
+        return max(0, (self._limits.max_sampled_tokens or 0) - self._num_sampled_tokens)
+
+    def _max_tokens(self, observation: Observation) -> int | None:
+        """Most tokens of the next action. Raises PromptTooLongError where there is no room."""
+        limits = self._limits
+        bounds: list[int] = []
+        if limits.max_tokens_per_turn is not None:
+            bounds.append(limits.max_tokens_per_turn)
+        if limits.max_sampled_tokens is not None:
+            bounds.append(self._sampled_tokens_left())
+        if limits.max_trajectory_tokens is not None:
+            room = limits.max_trajectory_tokens - observation.length
+            if room < 1:
+                raise PromptTooLongError(
+                    "expected an observation that leaves room for an action within "
+                    f"{limits.max_trajectory_tokens} tokens "
+                    f"(RolloutLimits.max_trajectory_tokens); got one of {observation.length}"
+                )
+            bounds.append(room)
+        return min(bounds, default=None)
+
+    async def _act(
+        self, observation: Observation, stop: StopCondition
+    ) -> TokensWithLogprobs | None:
+        """The policy's action; None when the context has no room left for one."""
+        began = anyio.current_time()
+        self._waits_for_sampler = True
+        try:
+            max_tokens = self._max_tokens(observation)
+            action = await self._completer(observation, stop, max_tokens=max_tokens)
+            self._num_sampled_tokens += len(action.tokens)
+            self._tally.num_sampled_tokens += len(action.tokens)
+            _check_logprobs(action)
+        except PromptTooLongError as error:
+            if self._transitions:
+                return None
+            raise env_failure(self.last_call, error, self.last_method) from error
+        except RequestError as error:  # what was asked is what the environment said
+            raise env_failure("observation", error, self.last_method) from error
+        except Exception as error:
+            raise infra_failure("sample", error) from error
+        except BaseExceptionGroup as group:
+            raise without_exceptions(group) from None
+        finally:
+            self._tally.waited_for_sampler(anyio.current_time() - began)
+        self._waits_for_sampler = False
+        return action
+
+    # ------------------------------------------------------------------------------------ end
 
     def _ended(self, result: StepResult, action: TokensWithLogprobs) -> Outcome:
         """The task's own end; or a cut action's, whatever the environment made of the rest."""
@@ -188,23 +298,28 @@ class _Episode:
         )
 
 
-def failure_of(
-    kind: type[EnvFailure] | type[InfraFailure], where: str, error: Exception
-) -> EpisodeFailed:
-    """What an error means for the episode, to be raised from it."""
-    logger.debug("%s in %s", kind.__name__, where, exc_info=error)
-    return EpisodeFailed(kind(where, type(error).__name__, str(error)))
-
-
-def _checked(where: str, observation: Any) -> Observation:
-    """An observation to act on: a model input with a token to predict the next from."""
+def _check_observation(observation: Any) -> None:
+    """An observation to act on has a token to predict the next from."""
     if isinstance(observation, ModelInput) and observation.length > 0:
-        return observation
+        return
     got = (
         "an empty one" if isinstance(observation, ModelInput) else f"a {type(observation).__name__}"
     )
-    error = f"expected an observation that is a ModelInput with at least one token; got {got}"
-    raise EpisodeFailed(EnvFailure(where, "ShapeError", error))
+    raise ShapeError(
+        f"expected an observation that is a ModelInput with at least one token; got {got}"
+    )
+
+
+def _check_step(result: Any) -> None:
+    if not isinstance(result, StepResult):
+        raise TypeError(f"expected a StepResult; got {type(result).__name__}")
+    if not result.episode_done:
+        _check_observation(result.next_observation)
+    elif not isinstance(result.next_observation, ModelInput):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            "expected StepResult.next_observation to be a ModelInput, an empty one where nothing "
+            f"comes next; got a {type(result.next_observation).__name__}"
+        )
 
 
 def _check_logprobs(action: TokensWithLogprobs) -> None:
@@ -215,5 +330,6 @@ def _check_logprobs(action: TokensWithLogprobs) -> None:
 
 @lru_cache(maxsize=256)
 def _takes_extra(env_type: type[Env]) -> bool:
-    parameters = inspect.signature(env_type.step).parameters.values()
+    step = getattr(env_type, "step", None)
+    parameters = inspect.signature(step).parameters.values() if step is not None else ()
     return any(p.name == "extra" or p.kind is p.VAR_KEYWORD for p in parameters)

@@ -12,8 +12,11 @@ __all__ = ["ErrorBudget", "describe_failure"]
 
 def describe_failure(failure: Failure) -> str:
     """A failure in a line."""
-    who = "sampler" if isinstance(failure, InfraFailure) else "environment"
-    return f"{who}, in {failure.where}: {failure.error_type}: {failure.error}"
+    told = f"{failure.error_type}: {failure.error}"
+    if isinstance(failure, InfraFailure):
+        return f"sampler, in {failure.where}: {told}"
+    at = f" ({failure.location})" if failure.location else ""
+    return f"environment, in {failure.where}{at}: {told}"
 
 
 class ErrorBudget:

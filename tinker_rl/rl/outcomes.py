@@ -15,8 +15,10 @@ __all__ = [
     "Failure",
     "GroupOutcome",
     "InfraFailure",
+    "MemberFailure",
     "Outcome",
     "RolledOutGroup",
+    "RolloutTimes",
     "Truncated",
 ]
 
@@ -43,6 +45,8 @@ class EnvFailure(msgspec.Struct, frozen=True, tag="env_failure"):
     """Class of the error."""
     error: str
     """What it said."""
+    location: str = ""
+    """`file:line` of the user's code that raised it; empty where none did."""
 
 
 class InfraFailure(msgspec.Struct, frozen=True, tag="infra_failure"):
@@ -60,26 +64,65 @@ Failure: TypeAlias = EnvFailure | InfraFailure
 """An outcome that carries nothing to train on."""
 
 
+class MemberFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """One failed attempt at an episode, or at what concerns the whole group."""
+
+    member: int | None
+    """Place of the episode in its group; None when the group itself failed."""
+    attempt: int
+    """0 the first time."""
+    failure: Failure
+
+
+class RolloutTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the time of a group went, in seconds.
+
+    Nothing else in an outcome depends on the clock: two runs of the same seed agree on the rest.
+    """
+
+    seconds: float = 0.0
+    """Wall-clock time from the start of the group to the end of its clean-up."""
+    env_seconds: float = 0.0
+    """Spent by the episodes in waiting for their environments, added up."""
+    sample_seconds: float = 0.0
+    """Spent by the episodes in waiting for the sampler, added up."""
+    longest_env_seconds: float = 0.0
+    """The longest single call, of an environment or of the builder."""
+
+
 class RolledOutGroup(msgspec.Struct, frozen=True, kw_only=True, tag="rolled_out"):
-    """All episodes of a group, none of them failed."""
+    """The episodes of a group that did not fail: all, unless the group policy leaves some out."""
 
     group: TrajectoryGroup
     tags: tuple[str, ...]
     """Names under which its metrics are averaged."""
     num_sampled_tokens: int
+    """Tokens sampled for it, those of failed attempts included."""
     cleanup_error: str | None = None
     """What the builder's clean-up raised, if it did; the episodes are none the worse for it."""
+    members: tuple[int, ...] | None = None
+    """Place in the group, as it was made, of each trajectory; None: all of them, in order."""
+    failures: tuple[MemberFailure, ...] = ()
+    """Attempts that failed, by member and attempt: played again, or left out."""
+    times: RolloutTimes = RolloutTimes()
 
 
 class DroppedGroup(msgspec.Struct, frozen=True, kw_only=True, tag="dropped"):
-    """A group with a failed episode: an empty record of its batch."""
+    """A group with a failed episode: an empty record of its batch.
+
+    The others are cancelled at once, so the tokens that they had sampled depend on the timing.
+    """
 
     failure: Failure
+    """The one that nothing could be done about."""
     member: int | None
     """Place of the failed episode; None when the group itself failed."""
     num_sampled_tokens: int
     """Tokens sampled for it, which train nothing."""
     cleanup_error: str | None = None
+    failures: tuple[MemberFailure, ...] = ()
+    """All attempts that failed, by member and attempt."""
+    times: RolloutTimes = RolloutTimes()
 
 
 GroupOutcome: TypeAlias = RolledOutGroup | DroppedGroup

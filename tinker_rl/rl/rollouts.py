@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import anyio
 import msgspec
 
-from tinker_rl.completers import StopCondition, TokenCompleter, TokensWithLogprobs
-from tinker_rl.envs import Env, EnvGroupBuilder, Trajectory, TrajectoryGroup
+from tinker_rl.envs import Env, EnvGroupBuilder
 from tinker_rl.envs.randomness import seeded_rng
+from tinker_rl.errors import ShapeError
 from tinker_rl.policies import Actor, EpisodeKey, completer_for
-from tinker_rl.rl.episode import NO_LIMITS, EpisodeFailed, do_single_rollout, failure_of
+from tinker_rl.rl.builder_calls import GROUP_ITSELF, GROUP_REWARDS, BuilderCalls
+from tinker_rl.rl.episode import NO_LIMITS, do_single_rollout
+from tinker_rl.rl.failures import EpisodeFailed, env_failure
+from tinker_rl.rl.group_policies import FailFast, GroupPolicy
 from tinker_rl.rl.limits import RolloutLimits
-from tinker_rl.rl.outcomes import (
-    DroppedGroup,
-    EnvFailure,
-    GroupOutcome,
-    InfraFailure,
-    Outcome,
-    RolledOutGroup,
-)
-from tinker_rl.types import ModelInput
+from tinker_rl.rl.members import Members
+from tinker_rl.rl.outcomes import DroppedGroup, GroupOutcome, Outcome, RolledOutGroup
+from tinker_rl.rl.tally import Tally
 
-__all__ = ["do_group_rollout"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["GROUP_ITSELF", "GROUP_REWARDS", "do_group_rollout"]
 
 T = TypeVar("T")
 
-GROUP_ITSELF = -1
-"""`EpisodeKey.member` of what belongs to no episode but to the group."""
+FAIL_FAST = FailFast()
 
 
 async def do_group_rollout(
@@ -40,150 +32,127 @@ async def do_group_rollout(
     actor: Actor,
     key: EpisodeKey,
     limits: RolloutLimits = NO_LIMITS,
+    group_policy: GroupPolicy = FAIL_FAST,
 ) -> GroupOutcome:
     """Roll out the episodes of a group at the same time, and reward them together.
 
     The builder's `cleanup` is called exactly once, on success, failure and cancellation alike, and
-    may take `limits.cleanup_seconds`. When an episode fails, the others are cancelled and the
-    group is dropped.
+    may take `limits.cleanup_seconds`. Cancelled, the episodes are lost.
 
     Args:
         builder: Makes the environments.
         actor: Who acts: a policy, or one completer for all.
-        key: Of the group; each episode's is the same with its own `member`. What the builder's
-            methods draw from `current_rng()` has `GROUP_ITSELF` there.
+        key: Of the group; each episode's is the same with its own `member`, and `attempt` one
+            higher for every time that it is played again. What the builder's methods draw from
+            `current_rng()` has `GROUP_ITSELF` or `GROUP_REWARDS` there.
+        limits: Of each episode and each call.
+        group_policy: What becomes of the group when an episode fails.
     Returns:
         The group, or why it was dropped.
     """
-    with seeded_rng(msgspec.structs.replace(key, member=GROUP_ITSELF).env_rng()):
-        try:
-            outcome = await _roll_out(builder, actor, key, limits)
-        finally:
-            cleanup_error = await _clean_up(builder, limits.cleanup_seconds)
-    return msgspec.structs.replace(outcome, cleanup_error=cleanup_error)
-
-
-async def _roll_out(
-    builder: EnvGroupBuilder, actor: Actor, key: EpisodeKey, limits: RolloutLimits
-) -> GroupOutcome:
-    members = _Members(actor, key, limits)
+    tally = Tally()
+    calls = BuilderCalls(builder, key, limits, tally)
+    is_linked = bool(getattr(builder, "linked", False))
+    rollout = _GroupRollout(calls, actor, key, limits, group_policy, is_linked, tally)
     try:
-        envs = await _from_env("make_envs", limits, lambda: _made(builder))
-        trajectories = await members.play(envs)
-        group = await _from_env(
-            "compute_group_rewards", limits, lambda: _rewarded(builder, trajectories, envs)
-        )
-        tags = await _from_env("logging_tags", limits, lambda: _tags(builder))
-    except EpisodeFailed as failed:
-        return DroppedGroup(
-            failure=failed.failure,
-            member=members.failed,
-            num_sampled_tokens=members.num_sampled_tokens,
-        )
-    return RolledOutGroup(group=group, tags=tags, num_sampled_tokens=members.num_sampled_tokens)
+        outcome = await rollout.play()
+    finally:
+        cleanup_error = await calls.cleanup()
+    return msgspec.structs.replace(outcome, cleanup_error=cleanup_error, times=tally.times())
 
 
-class _Members:
-    """The episodes of one group, and the tokens sampled for them."""
+class _GroupRollout:
+    """A group under way.
 
-    def __init__(self, actor: Actor, key: EpisodeKey, limits: RolloutLimits) -> None:
+    Tried again is either the whole group, if its episodes are linked, or what failed of it.
+    """
+
+    def __init__(
+        self,
+        calls: BuilderCalls,
+        actor: Actor,
+        key: EpisodeKey,
+        limits: RolloutLimits,
+        policy: GroupPolicy,
+        is_linked: bool,
+        tally: Tally,
+    ) -> None:
+        self._calls = calls
         self._actor = actor
         self._key = key
         self._limits = limits
-        self.num_sampled_tokens = 0
-        self.failed: int | None = None
-        """Place of the episode that failed first."""
+        self._policy = policy.for_linked() if is_linked else policy
+        self._group_retries = self._policy.num_retries if is_linked else 0
+        self._part_retries = 0 if is_linked else self._policy.num_retries
+        self._tally = tally
 
-    async def play(self, envs: list[Env]) -> list[Trajectory]:
-        """All trajectories, in the order of `envs`. Raises EpisodeFailed at the first failure."""
-        outcomes: list[Outcome | None] = [None] * len(envs)
-        async with anyio.create_task_group() as episodes:
+    async def play(self) -> GroupOutcome:
+        """Roll out, again and again while that may help."""
+        for attempt in range(self._group_retries):
+            outcome = await self._roll_out(attempt)
+            if isinstance(outcome, RolledOutGroup):
+                return outcome
+        return await self._roll_out(self._group_retries)
 
-            async def play_one(member: int) -> None:
-                outcomes[member] = outcome = await self._play_one(member, envs[member])
-                if isinstance(outcome, EnvFailure | InfraFailure) and self.failed is None:
-                    self.failed = member
-                    episodes.cancel_scope.cancel()
-
-            for member in range(len(envs)):
-                episodes.start_soon(play_one, member)
-        if self.failed is not None:
-            outcomes = [outcomes[self.failed]]
-        return [_trajectory(outcome) for outcome in outcomes]
-
-    async def _play_one(self, member: int, env: Env) -> Outcome:
-        key = msgspec.structs.replace(self._key, member=member)
-        completer = _Counted(completer_for(self._actor, key), self)
-        with seeded_rng(key.env_rng()):
-            return await do_single_rollout(completer, env, self._limits)
-
-
-def _trajectory(outcome: Outcome | None) -> Trajectory:
-    """What trains of an episode. Raises EpisodeFailed when nothing does."""
-    if outcome is None:  # on asyncio, what an environment awaits may raise a cancellation itself
-        outcome = EnvFailure("step", "CancelledError", "the episode was cancelled from inside")
-    if isinstance(outcome, EnvFailure | InfraFailure):
-        raise EpisodeFailed(outcome)
-    return outcome.trajectory
-
-
-class _Counted(TokenCompleter):
-    """A completer whose sampled tokens are counted, also when their episode is dropped."""
-
-    def __init__(self, completer: TokenCompleter, members: _Members) -> None:
-        self._completer = completer
-        self._members = members
-
-    async def __call__(
-        self, model_input: ModelInput, stop: StopCondition, *, max_tokens: int | None = None
-    ) -> TokensWithLogprobs:
-        action = await self._completer(model_input, stop, max_tokens=max_tokens)
-        self._members.num_sampled_tokens += len(action.tokens)
-        return action
-
-
-async def _from_env(where: str, limits: RolloutLimits, function: Callable[[], Awaitable[T]]) -> T:
-    """What the builder's method gives. Raises EpisodeFailed when it raises, or takes too long."""
-    seconds = limits.max_seconds
-    try:
-        with anyio.move_on_after(seconds):
-            return await function()
-    except Exception as error:
-        raise failure_of(EnvFailure, where, error) from error
-    error = f"no answer within {seconds} seconds (RolloutLimits.max_seconds)"
-    raise EpisodeFailed(EnvFailure(where, "TimeoutError", error))
-
-
-async def _made(builder: EnvGroupBuilder) -> list[Env]:
-    envs = list(await builder.make_envs())
-    if not envs:
-        raise ValueError("expected at least one environment; got none")
-    return envs
-
-
-async def _rewarded(
-    builder: EnvGroupBuilder, trajectories: list[Trajectory], envs: list[Env]
-) -> TrajectoryGroup:
-    rewards_and_metrics = await builder.compute_group_rewards(trajectories, envs)
-    return TrajectoryGroup(
-        trajectories_G=trajectories,
-        final_rewards_G=[reward for reward, _ in rewards_and_metrics],
-        metrics_G=[metrics for _, metrics in rewards_and_metrics],
-    )
-
-
-async def _tags(builder: EnvGroupBuilder) -> tuple[str, ...]:
-    return tuple(builder.logging_tags())
-
-
-async def _clean_up(builder: EnvGroupBuilder, seconds: float) -> str | None:
-    """Clean up, cancelled or not; what goes wrong is said and logged, never raised."""
-    error = f"TimeoutError: clean-up took longer than {seconds} seconds"
-    with anyio.move_on_after(seconds, shield=True):
+    async def _roll_out(self, attempt: int) -> GroupOutcome:
+        member: int | None = None
         try:
-            await builder.cleanup()
-            return None
-        except Exception as raised:
-            error = f"{type(raised).__name__}: {raised}"
-    logger.warning("The clean-up of a group failed: %s", error)
-    return error
+            envs, made_at = await self._repeat(attempt, self._calls.make_envs)
+            members = self._members(envs, made_at)
+            await members.play(attempt)
+            if members.fatal is not None:
+                member, failure = members.fatal
+                raise EpisodeFailed(failure)
+            group, _ = await self._repeat(
+                attempt,
+                lambda attempt: self._calls.compute_group_rewards(
+                    attempt, members.trajectories, members.envs
+                ),
+            )
+            tags, _ = await self._repeat(attempt, lambda _: self._calls.logging_tags())
+        except EpisodeFailed as failed:
+            return DroppedGroup(
+                failure=failed.failure,
+                member=member,
+                num_sampled_tokens=self._tally.num_sampled_tokens,
+                failures=self._tally.failures,
+            )
+        return RolledOutGroup(
+            group=group,
+            tags=tags,
+            num_sampled_tokens=self._tally.num_sampled_tokens,
+            members=None if len(members.places) == len(envs) else tuple(members.places),
+            failures=self._tally.failures,
+        )
+
+    async def _repeat(self, attempt: int, call: Callable[[int], Awaitable[T]]) -> tuple[T, int]:
+        """What a method of the builder gives, and at which attempt. Raises EpisodeFailed."""
+        for retry in range(attempt, attempt + self._part_retries + 1):
+            try:
+                return await call(retry), retry
+            except EpisodeFailed as failed:
+                self._tally.failed(None, retry, failed.failure)
+                if retry == attempt + self._part_retries:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _members(self, envs: list[Env], made_at: int) -> Members:
+        size = len(envs)
+
+        async def make_again(member: int) -> Env:
+            again = await self._calls.make_envs(made_at)
+            if len(again) == size:
+                return again[member]
+            wrong = ShapeError(f"expected {size} environments, as at first; got {len(again)}")
+            raise env_failure("make_envs", wrong, self._calls.builder.make_envs)
+
+        return Members(
+            envs, self._play_one, make_again, self._policy, self._part_retries, self._tally
+        )
+
+    async def _play_one(self, member: int, attempt: int, env: Env) -> Outcome:
+        attempt += self._key.attempt
+        key = msgspec.structs.replace(self._key, member=member, attempt=attempt)
+        with seeded_rng(key.env_rng()):
+            completer = completer_for(self._actor, key)
+            return await do_single_rollout(completer, env, self._limits, tally=self._tally)
