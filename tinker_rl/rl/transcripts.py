@@ -19,7 +19,7 @@ from tinker_rl.rl.files import write_text
 from tinker_rl.rl.outcomes import DroppedGroup, RolledOutGroup
 from tinker_rl.types import ModelInput
 
-__all__ = ["TRANSCRIPTS_FOLDER", "Decoder", "write_transcripts"]
+__all__ = ["TRANSCRIPTS_FOLDER", "Decoder", "transcript", "write_transcripts"]
 
 TRANSCRIPTS_FOLDER = "transcripts"
 
@@ -48,6 +48,16 @@ def write_transcripts(
     lines = (msgspec.json.encode({"step": step, **record}).decode() for record in records)
     write_text(path.with_suffix(".jsonl"), "".join(line + "\n" for line in lines))
     write_text(path, "".join(_page(step, record) for record in records))
+
+
+def transcript(
+    step: int | None,
+    number: int,
+    outcome: RolledOutGroup | DroppedGroup,
+    tokenizer: Decoder,
+) -> str:
+    """A group for people to read, as in the files; `step` is None where it has not trained."""
+    return "".join(_page(step, record) for record in _records(number, outcome, tokenizer))
 
 
 def _records(
@@ -102,9 +112,10 @@ def _facts(step: Transition, observation: ModelInput) -> dict[str, Any]:
     }
 
 
-def _page(step: int, record: dict[str, Any]) -> str:
+def _page(step: int | None, record: dict[str, Any]) -> str:
     """An episode as text."""
-    head = f"==== step {step}, group {record['group']}, member {record['member']}"
+    when = "" if step is None else f"step {step}, "
+    head = f"==== {when}group {record['group']}, member {record['member']}"
     if record["outcome"] == "dropped":
         return f"{head}: DROPPED ====\n{record['error']}\n\n"
     lines = [

@@ -151,6 +151,7 @@ def test_a_head_tells_what_became_of_a_group(records, data):
     assert (head.group, head.policy_version) == (record.group, record.policy_version)
     assert head.kind == kinds[type(record.outcome)]
     assert head.num_sampled_tokens == getattr(record.outcome, "num_sampled_tokens", 0)
+    assert head.num_failures == len(getattr(record.outcome, "failures", ()))
 
 
 def test_other_records_have_no_smaller_head(records):

@@ -13,10 +13,12 @@ from tinker_rl.rl.journal.records import (
     StartRecord,
     TrainingOptions,
 )
+from tinker_rl.rl.journal.repair import Cut, cut_journal
 
 __all__ = [
     "JOURNAL_FILE",
     "CommitRecord",
+    "Cut",
     "EvaluationRecord",
     "GroupHead",
     "GroupRecord",
@@ -26,6 +28,7 @@ __all__ = [
     "StartRecord",
     "Torn",
     "TrainingOptions",
+    "cut_journal",
     "decode",
     "encode",
     "without_times",

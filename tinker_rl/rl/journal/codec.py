@@ -49,6 +49,7 @@ class _OutcomeHead(msgspec.Struct, frozen=True):
 
     type: str
     num_sampled_tokens: int = 0
+    failures: tuple[msgspec.Raw, ...] = ()
 
 
 class _RecordHead(msgspec.Struct, frozen=True):
@@ -68,6 +69,8 @@ class GroupHead(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     """`rolled_out`, `dropped`, or `none`: a number without a group."""
     num_sampled_tokens: int
+    num_failures: int
+    """Attempts at its episodes that failed."""
 
 
 Head: TypeAlias = GroupHead | CommitRecord | StartRecord | EvaluationRecord
@@ -96,4 +99,5 @@ def decode_head(data: bytes) -> Head:
         policy_version=head.policy_version,
         kind=outcome.type,
         num_sampled_tokens=outcome.num_sampled_tokens,
+        num_failures=len(outcome.failures),
     )
