@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tinker_rl.rl.learner import TrainStepOutput
 from tinker_rl.rl.metrics import (
     compute_kl_sample_train,
+    compute_ratio_quantiles,
     compute_staleness_metrics,
     compute_trajectory_metrics,
     useful_token_fraction,
@@ -17,18 +18,23 @@ __all__ = ["batch_metrics"]
 
 
 def batch_metrics(
-    outcomes: Sequence[GroupOutcome | None], trained: TrainStepOutput | None, policy_version: int
+    outcomes: Sequence[GroupOutcome | None],
+    trained: TrainStepOutput | None,
+    policy_version: int,
+    max_steps_off_policy: int | None = None,
 ) -> dict[str, float]:
-    """What a batch tells, apart from time.
+    """What a batch tells; what depends on the clock is named `time/...`.
 
     Args:
         outcomes: Of its groups; None for a number without a group.
         trained: What the learner said; None if there was nothing to train on.
         policy_version: Version of the weights that it trained.
+        max_steps_off_policy: Greatest allowed age of a token; None where there is no such bound.
     """
     groups = [outcome for outcome in outcomes if isinstance(outcome, RolledOutGroup)]
     dropped = [outcome for outcome in outcomes if isinstance(outcome, DroppedGroup)]
     sequences = trained.sequences if trained else ()
+    logprobs = trained.learner_logprobs_D if trained else ()
     num_sampled = sum(outcome.num_sampled_tokens for outcome in [*groups, *dropped])
     num_trained = sum(sequence.num_action_tokens for sequence in sequences)
     return {
@@ -36,8 +42,10 @@ def batch_metrics(
         **_failure_metrics(dropped),
         "rollout_errors/cleanups": sum(o.cleanup_error is not None for o in [*groups, *dropped]),
         **(trained.metrics if trained else {}),
-        **compute_kl_sample_train(sequences, trained.learner_logprobs_D if trained else ()),
-        **compute_staleness_metrics(sequences, policy_version),
+        **compute_kl_sample_train(sequences, logprobs),
+        **compute_ratio_quantiles(sequences, logprobs),
+        **compute_staleness_metrics(sequences, policy_version, max_steps_off_policy),
+        **_time_metrics([*groups, *dropped]),
         "sampling/tokens": num_sampled,
         "useful_token_fraction": useful_token_fraction(num_trained, num_sampled),
     }
@@ -49,3 +57,18 @@ def _failure_metrics(dropped: Sequence[DroppedGroup]) -> dict[str, float]:
         name = f"rollout_errors/{outcome.failure.error_type}"
         metrics[name] = metrics.get(name, 0) + 1
     return metrics
+
+
+def _time_metrics(outcomes: Sequence[GroupOutcome]) -> dict[str, float]:
+    """Where the time of the rollouts went, in seconds, and the share that environments took."""
+    if not outcomes:
+        return {}
+    times = [outcome.times for outcome in outcomes]
+    env_seconds = sum(t.env_seconds for t in times)
+    episode_seconds = env_seconds + sum(t.sample_seconds for t in times)
+    return {
+        "time/rollout_mean": sum(t.seconds for t in times) / len(times),
+        "time/rollout_max": max(t.seconds for t in times),
+        "time/env_fraction": env_seconds / episode_seconds if episode_seconds > 0 else 0.0,
+        "time/env_longest_call": max(t.longest_env_seconds for t in times),
+    }
