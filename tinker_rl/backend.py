@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tinker_rl.futures import APIFuture
 from tinker_rl.requests import Request
@@ -22,6 +22,19 @@ class Backend(Protocol):
         """Queue a request from any thread. When this returns, the request has its place.
 
         Errors of the request and of the engine reach the future, never the call.
+        """
+        ...
+
+    def interrupt(self, future: APIFuture[Any]) -> None:
+        """End a sample in flight: its future soon gives what it has so far. From any thread.
+
+        One that is finished stays as it is; again, it does nothing.
+
+        Args:
+            future: What `submit` gave for a `Sample`.
+        Raises:
+            RequestError: if it is the future of something else.
+            UnsupportedError: if the engine has no such thing.
         """
         ...
 

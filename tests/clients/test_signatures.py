@@ -110,6 +110,7 @@ def test_every_public_method_of_the_sdk_is_there_or_left_out_on_purpose(client):
 def test_what_can_be_waited_for_has_an_async_twin(client):
     ours = PAIRS[client][1]
     at_once = {"result", "result_async", "close", "get_tokenizer", "model_path", "weight_sync"}
+    at_once |= {"interrupt"}
     for name in public(ours) - at_once:
         if name.endswith("_async") or name in ("create_rest_client", "copy_weights"):
             continue

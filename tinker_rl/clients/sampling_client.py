@@ -115,6 +115,21 @@ class SamplingClient(ClientHandle):
             prompt_logprobs_last_n,
         )
 
+    def interrupt(self, future: APIFuture[SampleResponse]) -> None:
+        """End a sample now: `future` soon gives what it has so far, stop reason `interrupted`.
+
+        Its tokens and logprobs are the first of those that the whole request would have given. A
+        sequence of which nothing was sampled yet is empty; one that is complete, and a future that
+        is done, stay as they are. Returns at once, from any thread; again, it does nothing.
+
+        Args:
+            future: What `sample` gave.
+        Raises:
+            RequestError: if it is the future of something else.
+            UnsupportedError: if the engine cannot interrupt.
+        """
+        self._backend.interrupt(future)
+
     def compute_logprobs(
         self, prompt: ModelInput, prompt_logprobs_last_n: int | None = None
     ) -> APIFuture[LogprobList]:

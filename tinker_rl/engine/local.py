@@ -22,11 +22,12 @@ from tinker_rl.engine.checkpoints import Store, default_root
 from tinker_rl.engine.device import DeviceThread, default_device
 from tinker_rl.engine.learner import LearnerConfig
 from tinker_rl.engine.samplers.choice import SamplerOption
-from tinker_rl.engine.service import Cancel, Handle, ServiceActor
+from tinker_rl.engine.service import Cancel, Handle, Interrupt, ServiceActor
 from tinker_rl.engine.ticket import Ticket, closed_error
+from tinker_rl.errors import RequestError
 from tinker_rl.futures import APIFuture, Promise, call_soon_in, current_loop
 from tinker_rl.losses import CustomLoss
-from tinker_rl.requests import Request
+from tinker_rl.requests import Request, Sample
 
 __all__ = ["EngineOptions", "LocalBackend"]
 
@@ -68,8 +69,8 @@ class LocalBackend:
         self._losses: dict[str, CustomLoss] = {}
         # Re-entrant: a client that is garbage-collected submits from wherever that happens.
         self._lock = threading.RLock()
-        self._inbox: deque[Handle | Cancel] = deque()
-        self._open: set[Ticket] = set()
+        self._inbox: deque[Handle | Cancel | Interrupt] = deque()
+        self._open: dict[APIFuture[Any], Ticket] = {}
         self._closed = False
         self._loop: Any = None
         self._wake: anyio.Event | None = None
@@ -97,12 +98,27 @@ class LocalBackend:
             if self._closed:
                 promise.fail(self._closed_error(request))
                 return future
-            self._open.add(ticket)
-        future.future().add_done_callback(lambda _: self._open.discard(ticket))
+            self._open[future] = ticket
+        future.future().add_done_callback(lambda _: self._open.pop(future, None))
         self._post(Handle(ticket))
         return future
 
-    def _post(self, message: Handle | Cancel) -> None:
+    def interrupt(self, future: APIFuture[Any]) -> None:
+        """End a sample in flight with what it has; see `Backend.interrupt`."""
+        ticket = self._open.get(future)
+        if ticket is None and future.done():
+            return
+        if ticket is None or not isinstance(ticket.request, Sample):
+            what = (
+                "another future" if ticket is None else f"that of {type(ticket.request).__name__}"
+            )
+            raise RequestError(
+                f"interrupt: expected the future of a sample in flight; got {what}. Pass on what "
+                "`SamplingClient.sample` gave."
+            )
+        self._post(Interrupt(ticket))
+
+    def _post(self, message: Handle | Cancel | Interrupt) -> None:
         self._inbox.append(message)
         wake = self._wake
         if wake is not None:
@@ -169,7 +185,7 @@ class LocalBackend:
             with self._lock:
                 self._closed = True
             started.set()
-            for ticket in list(self._open):
+            for ticket in list(self._open.values()):
                 ticket.promise.fail(self._closed_error(ticket.request))
 
     async def _main(self, started: threading.Event) -> None:

@@ -29,7 +29,14 @@ from tinker_rl.futures import Promise, wait_for
 from tinker_rl.requests import Sample, WeightSync
 from tinker_rl.types import SampleResponse
 
-__all__ = ["CancelSample", "OpenSampler", "ReleaseSampler", "SamplerActor", "StartSample"]
+__all__ = [
+    "CancelSample",
+    "InterruptSample",
+    "OpenSampler",
+    "ReleaseSampler",
+    "SamplerActor",
+    "StartSample",
+]
 
 
 class OpenSampler(Message[None], frozen=True):
@@ -57,6 +64,12 @@ class StartSample(Message[None], frozen=True):
 
 
 class CancelSample(Message[None], frozen=True):
+    ticket: Any
+
+
+class InterruptSample(Message[None], frozen=True):
+    """The ticket's result is to be what there is of it now."""
+
     ticket: Any
 
 
@@ -112,6 +125,7 @@ class SamplerActor(Actor):
         self._clients: dict[str, _Client] = {}
         self._versions: dict[str, _Version] = {}
         self._tickets: dict[int, Ticket] = {}
+        self._job_ids: dict[Ticket, int] = {}
         self._probing: dict[int, _Probing] = {}
 
     async def on_start(self) -> None:
@@ -225,10 +239,11 @@ class SamplerActor(Actor):
             job = self._job(ticket.request)
             self._sampler.start(job)
             self._tickets[job.job_id] = ticket
+            self._job_ids[ticket] = job.job_id
 
     @handler
     async def cancel_sample(self, message: CancelSample) -> None:
-        job_id = next((i for i, t in self._tickets.items() if t is message.ticket), None)
+        job_id = self._job_ids.pop(message.ticket, None)
         if job_id is not None:
             del self._tickets[job_id]
             self._sampler.cancel(job_id)
@@ -238,6 +253,12 @@ class SamplerActor(Actor):
                     "out, so the sampling was given up. Ask again."
                 )
             )
+
+    @handler
+    async def interrupt_sample(self, message: InterruptSample) -> None:
+        job_id = self._job_ids.get(message.ticket)
+        if job_id is not None:
+            self._sampler.interrupt(job_id)
 
     def _finish(self, job_id: int, answer: SampleResponse | Exception) -> None:
         """Take the sampler's answer to a job."""
@@ -254,6 +275,7 @@ class SamplerActor(Actor):
         ticket = self._tickets.pop(job_id, None)
         if ticket is None:
             return
+        del self._job_ids[ticket]
         if isinstance(answer, Exception):
             ticket.promise.fail(answer)
         else:

@@ -25,6 +25,7 @@ from tinker_rl.engine.samplers.base import AdapterWeights
 from tinker_rl.engine.samplers.choice import SamplerOption, make_sampler, sampler_config
 from tinker_rl.engine.sampling import (
     CancelSample,
+    InterruptSample,
     OpenSampler,
     ReleaseSampler,
     SamplerActor,
@@ -48,7 +49,7 @@ from tinker_rl.types import (
     WeightsInfoResponse,
 )
 
-__all__ = ["Cancel", "Handle", "ServiceActor"]
+__all__ = ["Cancel", "Handle", "Interrupt", "ServiceActor"]
 
 T = TypeVar("T")
 
@@ -64,6 +65,12 @@ class Handle(Message[None], frozen=True):
 
 class Cancel(Message[None], frozen=True):
     """Nobody waits for the ticket's result any more."""
+
+    ticket: Any
+
+
+class Interrupt(Message[None], frozen=True):
+    """The ticket's sample is to end now, with what it has."""
 
     ticket: Any
 
@@ -130,11 +137,19 @@ class ServiceActor(Actor):
 
     @handler
     async def cancel(self, message: Cancel) -> None:
-        if not isinstance(message.ticket.request, ask.Sample):
-            return  # a training request goes on: its place in the order counts
-        for host in self._hosts.values():  # its sampler may have been released meanwhile
+        if isinstance(message.ticket.request, ask.Sample):
+            await self._tell_samplers(CancelSample(message.ticket))
+        # a training request goes on: its place in the order counts
+
+    @handler
+    async def interrupt(self, message: Interrupt) -> None:
+        await self._tell_samplers(InterruptSample(message.ticket))
+
+    async def _tell_samplers(self, message: CancelSample | InterruptSample) -> None:
+        """Tell all of them: the one of a ticket may have been released meanwhile."""
+        for host in self._hosts.values():
             if host.sampler is not None:
-                await host.sampler.tell(CancelSample(message.ticket))
+                await host.sampler.tell(message)
 
     async def _answer(self, ticket: Ticket) -> None:
         """Requests that have no place in a model's order."""

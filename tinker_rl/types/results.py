@@ -27,7 +27,8 @@ __all__ = [
     "TopkLogprobs",
 ]
 
-StopReason: TypeAlias = Literal["stop", "length"]
+StopReason: TypeAlias = Literal["stop", "length", "interrupted"]
+"""`interrupted` is seen only by who calls `SamplingClient.interrupt`."""
 SamplingClientKind: TypeAlias = Literal["snapshot", "inflight"]
 LossFnOutput: TypeAlias = dict[str, TensorData]
 
@@ -88,7 +89,10 @@ class TopkLogprobs(msgspec.Struct, frozen=True, eq=False):
 
 
 class SampledSequence(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """One sampled sequence; its stop token, where there is one, is the last token."""
+    """One sampled sequence; its stop token, where there is one, is the last token.
+
+    One that was interrupted may be empty.
+    """
 
     stop_reason: StopReason
     tokens_np: Array

@@ -1,5 +1,7 @@
 """What every sampler promises, asked of each: the same cases on the embedded one and on vLLM."""
 
+import time
+
 import anyio
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from tinker_rl import AdamParams, Datum, ModelInput, SamplingParams
 from tinker_rl.errors import PromptTooLongError, RequestError
+from tinker_rl.futures import Promise
 
 PROMPT = list(range(20, 60))
 CLOSE = 2e-5
@@ -285,6 +288,72 @@ def test_a_cancelled_sample_makes_room_and_the_others_go_on(base, backend):
     tokens = [sequence.tokens for sequence in other.result(60).sequences]
     assert tokens == [sequence.tokens for sequence in reference.sequences]
     ask(base, samples=64, max_tokens=3).result(60)
+
+
+# ----------------------------------------------------------------------------------- interrupts
+
+
+def is_part(sequence, whole):
+    """Whether a sequence is another one, or its beginning and interrupted."""
+    count = len(sequence.tokens)
+    alike = sequence.tokens == whole.tokens[:count] and np.allclose(
+        sequence.logprobs, whole.logprobs[:count], atol=CLOSE
+    )
+    if sequence.stop_reason == "interrupted":
+        return alike and count < len(whole.tokens)
+    return alike and count == len(whole.tokens) and sequence.stop_reason == whole.stop_reason
+
+
+def test_an_interrupted_sample_is_the_beginning_of_the_whole(base, trained):
+    fields = {"samples": 8, "max_tokens": 450, "temperature": 1.5, "stop": list(range(0, 1024, 99))}
+    wholes = [ask(client, **fields).result() for client in (base, trained)]
+    seen = set()
+    for delay in (0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5):
+        futures = [ask(client, **fields) for client in (base, trained)]
+        time.sleep(delay)
+        for client, future in zip((base, trained), futures, strict=True):
+            client.interrupt(future)
+            client.interrupt(future)
+        for future, whole in zip(futures, wholes, strict=True):
+            sequences = future.result(20).sequences
+            for sequence, full in zip(sequences, whole.sequences, strict=True):
+                assert is_part(sequence, full)
+                seen.add((sequence.stop_reason, len(sequence.tokens) > 0))
+    assert {("interrupted", True), ("stop", True)} <= seen
+
+
+def test_a_sample_that_has_not_begun_is_interrupted_empty(base):
+    busy = [ask(base, samples=64, max_tokens=450, seed=i) for i in range(2)]
+    waiting = base.sample(ModelInput.from_ints(PROMPT), 3, params(max_tokens=9), True, 2, 4)
+    base.interrupt(waiting)
+    response = waiting.result(20)
+    assert [s.stop_reason for s in response.sequences] == ["interrupted"] * 3
+    if not response.sequences[0].tokens:
+        assert [(s.tokens, s.logprobs, s.topk_logprobs) for s in response.sequences] == [
+            ([], [], [])
+        ] * 3
+        assert response.prompt_logprobs == [None] * len(PROMPT)
+        assert response.topk_prompt_logprobs == [None] * len(PROMPT)
+    for future in busy:
+        base.interrupt(future)
+    for future in busy:
+        assert {s.stop_reason for s in future.result(20).sequences} == {"interrupted"}
+
+
+def test_an_interrupt_leaves_others_and_what_is_finished_alone(base):
+    reference = ask(base, samples=2, max_tokens=200).result()
+    finished = ask(base, samples=2, max_tokens=3)
+    whole = finished.result()
+    others = [ask(base, samples=2, max_tokens=200) for _ in range(3)]
+    for seed in range(20):
+        base.interrupt(ask(base, samples=4, max_tokens=400, seed=seed))
+    base.interrupt(finished)
+    assert finished.result() is whole
+    for other in others:
+        tokens = [sequence.tokens for sequence in other.result(60).sequences]
+        assert tokens == [sequence.tokens for sequence in reference.sequences]
+    with pytest.raises(RequestError, match=r"sample in flight; got another future"):
+        base.interrupt(Promise().future)
 
 
 # ------------------------------------------------------------------------------------- versions

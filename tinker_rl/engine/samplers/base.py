@@ -6,12 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import msgspec
+import numpy as np
 from torch import Tensor
 
 from tinker_rl.engine.validation import check_tokens
 from tinker_rl.errors import PromptTooLongError, RequestError
 from tinker_rl.requests import Sample
-from tinker_rl.types import SampleResponse, SamplingParams
+from tinker_rl.types import (
+    MASKED_LOGPROB,
+    SampledSequence,
+    SampleResponse,
+    SamplingParams,
+    TopkLogprobs,
+)
 
 __all__ = [
     "BASE_VERSION",
@@ -22,6 +29,7 @@ __all__ = [
     "StopRule",
     "check_sample",
     "stop_rule",
+    "unsampled",
 ]
 
 BASE_VERSION = ""
@@ -124,9 +132,38 @@ class Sampler(Protocol):
         """Drop a job, wherever it is; unknown ids are ignored. It gets no answer."""
         ...
 
+    def interrupt(self, job_id: int) -> None:
+        """End a job now, wherever it is; its answer is what it has so far.
+
+        Unknown ids are ignored.
+        """
+        ...
+
 
 Finish: TypeAlias = Callable[[int, SampleResponse | Exception], None]
 """Takes the answer to a job."""
+
+
+def unsampled(job: SampleJob) -> SampleResponse:
+    """The answer to a job that is interrupted before anything of it was computed."""
+    length, k = len(job.prompt), job.topk_prompt
+    empty = SampledSequence(
+        stop_reason="interrupted",
+        tokens_np=np.zeros(0, np.int32),
+        logprobs_np=np.zeros(0, np.float32),
+        topk_logprobs_np=_no_alternatives(0, job.topk_samples) if job.topk_samples else None,
+    )
+    return SampleResponse(
+        sequences=[empty] * job.num_samples,
+        prompt_logprobs_np=np.full(length, np.nan, np.float32) if job.prompt_logprobs else None,
+        topk_prompt_logprobs_np=_no_alternatives(length, k) if k else None,
+    )
+
+
+def _no_alternatives(length: int, k: int) -> TopkLogprobs:
+    return TopkLogprobs(
+        np.zeros((length, k), np.int32), np.full((length, k), MASKED_LOGPROB, np.float32)
+    )
 
 
 def stop_rule(stop: str | Sequence[str | int] | None, eos: Sequence[int]) -> StopRule:

@@ -151,6 +151,56 @@ def test_the_bits_do_not_depend_on_what_else_is_asked(
         assert done[job.job_id].prompt_cache_hit_tokens == 0
 
 
+@given(bursts_before=st.integers(0, 70), lengths=bursts, data=st.data())
+@settings(max_examples=60)
+def test_an_interrupted_job_has_the_first_bits_of_the_whole(
+    small, watched, alone, make_job, bursts_before, lengths, data
+):
+    sampler = small()
+    job = data.draw(st.sampled_from(watched))
+    other = data.draw(st.sampled_from([each for each in watched if each is not job]) | st.none())
+    for each in (job, other):
+        if each is not None:
+            sampler.add(each)
+    done = {}
+    for burst in range(bursts_before):
+        done |= dict(sampler.burst(lengths[burst % len(lengths)]))
+    was_done = job.job_id in done
+    sampler.interrupt(job.job_id)
+    sampler.interrupt(job.job_id)
+    assert sampler.idle == (was_done and (other is None or other.job_id in done))
+    while not sampler.idle:
+        done |= dict(sampler.burst(0))
+    if other is not None:
+        assert bits(done[other.job_id]) == alone[other.job_id]
+    if was_done:
+        assert bits(done[job.job_id]) == alone[job.job_id]
+        return
+    whole_reasons, whole = alone[job.job_id]
+    reasons, part = bits(done[job.job_id])
+    assert "interrupted" in reasons
+    assert len(reasons) == len(whole_reasons)
+    is_scored = done[job.job_id].sequences[0].tokens != []
+    if is_scored:
+        assert part[0] == whole[0]
+    for array, full in zip(part[1:], whole[1:], strict=True):
+        assert array is full is None or full.startswith(array) or not is_scored
+
+
+def test_interrupting_again_and_again_still_gives_one_answer(small, watched, make_job):
+    sampler = small()
+    for job in watched:
+        sampler.add(job)
+        sampler.burst(0)
+    for job in watched:
+        sampler.interrupt(job.job_id)
+        sampler.cancel(job.job_id)
+    answers = sampler.burst(0)
+    assert sorted(job_id for job_id, _ in answers) == [job.job_id for job in watched]
+    assert sampler.idle
+    assert sampler.burst(0) == []
+
+
 def job_of(make_job, job_id, load):
     return make_job(
         job_id,

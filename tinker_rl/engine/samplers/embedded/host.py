@@ -35,10 +35,14 @@ class _Job:
     """Of the job's version; it may have been unloaded before the job ends."""
     attempts: int = 0
     """How many samplers were given the job."""
+    is_interrupted: bool = False
 
     def give(self, sampler: EmbeddedSampler) -> None:
         self.attempts += 1
         sampler.add(self.job)
+
+    def interrupt(self, sampler: EmbeddedSampler) -> None:
+        sampler.interrupt(self.job.job_id)
 
 
 class EmbeddedHost:
@@ -116,6 +120,13 @@ class EmbeddedHost:
         if self._jobs.pop(job_id, None) is not None:
             self._do(lambda sampler: sampler.cancel(job_id))
 
+    def interrupt(self, job_id: int) -> None:
+        """End a job now; its answer is what it has so far."""
+        entry = self._jobs.get(job_id)
+        if entry is not None and not entry.is_interrupted:
+            entry.is_interrupted = True
+            self._do(entry.interrupt)
+
     def _do(self, action: Action) -> None:
         self._todo.append(action)
         self._work.set()
@@ -140,6 +151,7 @@ class EmbeddedHost:
         for version, weights in loaded.items():
             self._todo.appendleft(_adding(version, weights))
         self._todo.extend(entry.give for entry in again)
+        self._todo.extend(entry.interrupt for entry in again if entry.is_interrupted)
         for version in set(loaded) - set(self._weights):
             self._todo.append(_removing(version))
 

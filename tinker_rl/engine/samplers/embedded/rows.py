@@ -229,6 +229,13 @@ class Rows:
         return known[token]
 
     def _finish(self, index: int, reason: StopReason) -> FinishedRow:
+        row, sequence = self.rows[index], self._sequence(index, reason)
+        if self._keep is not None:
+            tokens = np.concatenate([row.prompt, sequence.tokens_np[:-1]])  # the last was not read
+            self._keep(tokens, partial(self._cache.cut, index))
+        return FinishedRow(row, sequence)
+
+    def _sequence(self, index: int, reason: StopReason) -> SampledSequence:
         row, count = self.rows[index], int(self._generated[index])
         topk = None
         if row.top:
@@ -238,22 +245,24 @@ class Rows:
             topk = TopkLogprobs(
                 np.where(cut_off, 0, ids), np.where(cut_off, MASKED_LOGPROB, values)
             )
-        sequence = SampledSequence(
+        return SampledSequence(
             stop_reason=reason,
             tokens_np=self._tokens[index, :count].cpu().numpy().copy(),
             logprobs_np=self._logprobs[index, :count].cpu().numpy().copy(),
             topk_logprobs_np=topk,
         )
-        if self._keep is not None:
-            tokens = np.concatenate([row.prompt, sequence.tokens_np[:-1]])  # the last was not read
-            self._keep(tokens, partial(self._cache.cut, index))
-        return FinishedRow(row, sequence)
 
     # ---------------------------------------------------------------------------------- removal
 
-    def drop(self, job_id: int) -> None:
-        """Take out the rows of a job, unfinished."""
-        self._remove([i for i, row in enumerate(self.rows) if row.job.job_id == job_id])
+    def drop(self, job_id: int) -> list[FinishedRow]:
+        """Take out the rows of a job, unfinished; returns what they have so far.
+
+        Their keys and values are not kept: who interrupts goes on under other weights.
+        """
+        mine = [i for i, row in enumerate(self.rows) if row.job.job_id == job_id]
+        parts = [FinishedRow(self.rows[i], self._sequence(i, "interrupted")) for i in mine]
+        self._remove(mine)
+        return parts
 
     def _remove(self, indices: list[int]) -> None:
         """Close the gaps with rows from the end, so that the used ones stay together."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tinker_rl.engine.prefix_tree import IntArray
-from tinker_rl.engine.samplers.base import AdapterWeights, SampleJob
+from tinker_rl.engine.samplers.base import AdapterWeights, SampleJob, unsampled
 from tinker_rl.engine.samplers.embedded.admission import AdmissionQueue, Grant
 from tinker_rl.engine.samplers.embedded.prefix_cache import Match, PrefixCache
 from tinker_rl.engine.samplers.embedded.prompts import (
@@ -96,6 +96,22 @@ class _Progress:
     """Held while samples of the job wait, so that the prompt is read once."""
     hits: int = 0
 
+    @property
+    def response(self) -> SampleResponse:
+        """What there is so far: empty for samples that have not begun, unscored prompts NaN."""
+        response = unsampled(self.job)
+        scores = {
+            "prompt_logprobs_np": self.scores.logprobs,
+            "topk_prompt_logprobs_np": self.scores.topk,
+        }
+        sequences = [self.sequences.get(i, empty) for i, empty in enumerate(response.sequences)]
+        return msgspec.structs.replace(
+            response,
+            sequences=sequences,
+            prompt_cache_hit_tokens=self.hits,
+            **{name: value for name, value in scores.items() if value is not None},
+        )
+
 
 class EmbeddedSampler:
     """Samples many requests at once; a row that ends makes room for one that waits.
@@ -116,6 +132,7 @@ class EmbeddedSampler:
         self._leaving: set[str] = set()
         self._versions: dict[str, _Version] = {}
         self._jobs: dict[int, _Progress] = {}
+        self._interrupted: list[tuple[int, SampleResponse]] = []
         self._steps = 0
         config_ = replica.config
         heads = getattr(config_, "num_key_value_heads", None) or config_.num_attention_heads
@@ -166,33 +183,49 @@ class EmbeddedSampler:
     @torch.inference_mode()  # the slots are tensors of that mode
     def cancel(self, job_id: int) -> None:
         """Drop a job, wherever it is; unknown ids are ignored."""
-        progress = self._jobs.pop(job_id, None)
+        self._take_out(job_id)
+
+    @torch.inference_mode()
+    def interrupt(self, job_id: int) -> None:
+        """End a job, wherever it is: the next burst returns what it has so far.
+
+        Unknown ids are ignored.
+        """
+        progress = self._take_out(job_id)
         if progress is not None:
-            version = self._versions[progress.job.version]
-            version.waiting.remove(job_id)
-            version.granted = [g for g in version.granted if g.job.job_id != job_id]
-            version.reading.pop(job_id, None)
-            version.rows.drop(job_id)
-            self._sweep()
+            self._interrupted.append((job_id, progress.response))
+
+    def _take_out(self, job_id: int) -> _Progress | None:
+        progress = self._jobs.pop(job_id, None)
+        if progress is None:
+            return None
+        version = self._versions[progress.job.version]
+        version.waiting.remove(job_id)
+        version.granted = [g for g in version.granted if g.job.job_id != job_id]
+        version.reading.pop(job_id, None)
+        for part in version.rows.drop(job_id):
+            progress.sequences[part.row.sample] = part.sequence
+        self._sweep()
+        return progress
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not self._jobs
+        return not self._jobs and not self._interrupted
 
     # ---------------------------------------------------------------------------------- working
 
     @torch.inference_mode()
     def burst(self, seconds: float) -> list[tuple[int, SampleResponse]]:
         """Sample for about `seconds` under one version; returns the jobs that ended, by id."""
+        done, self._interrupted = self._interrupted, []
         if not self._versions:
-            return []
+            return done
         name = next(iter(self._versions))
         version = self._versions.pop(name)
         self._versions[name] = version  # to the end: versions take turns
         self._replica.use(self._tensors[name])
         deadline = time.perf_counter() + seconds
-        done: list[tuple[int, SampleResponse]] = []
         while True:
             done += [response for row in self._work(version) for response in self._collect(row)]
             if time.perf_counter() >= deadline or not version.busy:
@@ -334,10 +367,4 @@ class EmbeddedSampler:
         if len(progress.sequences) < job.num_samples:
             return []
         del self._jobs[job.job_id]
-        response = SampleResponse(
-            sequences=[progress.sequences[index] for index in range(job.num_samples)],
-            prompt_logprobs_np=progress.scores.logprobs,
-            topk_prompt_logprobs_np=progress.scores.topk,
-            prompt_cache_hit_tokens=progress.hits,
-        )
-        return [(job.job_id, response)]
+        return [(job.job_id, progress.response)]

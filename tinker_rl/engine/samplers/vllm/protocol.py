@@ -17,6 +17,7 @@ __all__ = [
     "Cancel",
     "Command",
     "Engine",
+    "Interrupt",
     "Load",
     "Loaded",
     "Messages",
@@ -86,11 +87,17 @@ class Cancel(msgspec.Struct, frozen=True, tag=True):
     job_id: int
 
 
+class Interrupt(msgspec.Struct, frozen=True, tag=True):
+    """End a job now, and answer with what it has so far."""
+
+    job_id: int
+
+
 class Ping(msgspec.Struct, frozen=True, tag=True):
     number: int
 
 
-Command: TypeAlias = Open | Load | Unload | Sample | Cancel | Ping
+Command: TypeAlias = Open | Load | Unload | Sample | Cancel | Interrupt | Ping
 
 
 # ----------------------------------------------------------------------------------- from vLLM

@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 from safetensors import SafetensorError
 
-from tinker_rl.engine.samplers.base import AdapterWeights, Finish, SampleJob
+from tinker_rl.engine.samplers.base import AdapterWeights, Finish, SampleJob, unsampled
 from tinker_rl.engine.samplers.vllm.build import engine_options
 from tinker_rl.engine.samplers.vllm.config import VllmSamplerConfig, fitting_rank
 from tinker_rl.engine.samplers.vllm.folders import AdapterFolders
@@ -21,6 +21,7 @@ from tinker_rl.engine.samplers.vllm.protocol import (
     Answered,
     Cancel,
     Engine,
+    Interrupt,
     Load,
     Loaded,
     Refused,
@@ -28,7 +29,7 @@ from tinker_rl.engine.samplers.vllm.protocol import (
     Sample,
     Unload,
 )
-from tinker_rl.engine.samplers.vllm.translation import check_job
+from tinker_rl.engine.samplers.vllm.translation import check_job, too_late
 from tinker_rl.engine.sentinel import not_loaded
 from tinker_rl.errors import ConfigError, EngineError, SamplerError, WeightSyncError
 from tinker_rl.futures import wait_for
@@ -67,6 +68,7 @@ class _Job:
     attempts: int = 0
     is_given: bool = False
     """To the engine that lives now."""
+    is_interrupted: bool = False
 
 
 class VllmSampler:
@@ -166,6 +168,9 @@ class VllmSampler:
         """What a failed engine leaves is given to the next one, unless there have been too many."""
         for version in self._versions.values():
             version.is_loaded, version.asked_at, version.error = False, None, None
+        for job_id, job in list(self._jobs.items()):
+            if job.is_interrupted:
+                self._answer(job_id, unsampled(job.job))
         if self._is_rebuilding:
             self._is_rebuilding = False
             for job in self._jobs.values():
@@ -212,20 +217,11 @@ class VllmSampler:
             now = anyio.current_time()
             for job_id, job in list(self._jobs.items()):
                 if now > job.deadline:
-                    self.cancel(job_id, self._too_late(job.job))
+                    self.cancel(job_id, too_late(job.job, self._config))
             for version in list(self._versions.values()):
                 asked_at, limit = version.asked_at, self._config.publish_seconds
                 if not version.is_loaded and asked_at is not None and now > asked_at + limit:
                     self._not_loaded(version, f"no answer within {limit:.0f} s (publish_seconds)")
-
-    def _too_late(self, job: SampleJob) -> SamplerError:
-        what, limit, name = "sample", self._config.sample_seconds, "sample_seconds"
-        if job.is_probe:
-            what, limit, name = "publish: probe", self._config.publish_seconds, "publish_seconds"
-        return SamplerError(
-            f"{what}: expected an answer within {limit:.0f} s ({name}); got none. Ask for fewer "
-            "tokens, or allow more time."
-        )
 
     def _has_work(self) -> bool:
         return any(job.is_given for job in self._jobs.values())
@@ -338,6 +334,17 @@ class VllmSampler:
         self._forget(job_id)
         if error is not None:
             self._finish(job_id, error)
+
+    def interrupt(self, job_id: int) -> None:
+        """End a job now; what an engine has of it is its answer."""
+        entry = self._jobs.get(job_id)
+        if entry is None or entry.is_interrupted:
+            return
+        entry.is_interrupted = True
+        if self._process is not None and entry.is_given:
+            self._process.send(Interrupt(job_id))
+        else:
+            self._answer(job_id, unsampled(entry.job))
 
     def _forget(self, job_id: int) -> None:
         entry = self._jobs.pop(job_id)

@@ -9,11 +9,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinker_rl.engine.samplers.base import SampleJob
-from tinker_rl.errors import UnsupportedError
-from tinker_rl.types import MASKED_LOGPROB, SampledSequence, SampleResponse, TopkLogprobs
+from tinker_rl.engine.samplers.base import SampleJob, unsampled
+from tinker_rl.engine.samplers.vllm.config import VllmSamplerConfig
+from tinker_rl.errors import SamplerError, UnsupportedError
+from tinker_rl.types import (
+    MASKED_LOGPROB,
+    SampledSequence,
+    SampleResponse,
+    StopReason,
+    TopkLogprobs,
+)
 
-__all__ = ["check_job", "sample_response", "sampling_params"]
+__all__ = ["check_job", "sample_response", "sampling_params", "too_late"]
+
+
+_STOP_REASONS: dict[str, StopReason] = {
+    "stop": "stop",
+    "length": "length",
+    "abort": "interrupted",
+}
 
 
 def _vllm_seed(seed: int) -> int:
@@ -32,6 +46,17 @@ def check_job(job: SampleJob) -> None:
             "SamplingParams.temperature: vLLM takes 0, and 0.01 to 2; got "
             f"{job.temperature:g}. Sample it with EngineOptions(sampler='embedded')."
         )
+
+
+def too_late(job: SampleJob, config: VllmSamplerConfig) -> SamplerError:
+    """The error of a job whose deadline has passed."""
+    what, limit, name = "sample", config.sample_seconds, "sample_seconds"
+    if job.is_probe:
+        what, limit, name = "publish: probe", config.publish_seconds, "publish_seconds"
+    return SamplerError(
+        f"{what}: expected an answer within {limit:.0f} s ({name}); got none. Ask for fewer "
+        "tokens, or allow more time."
+    )
 
 
 def sampling_params(job: SampleJob) -> Any:
@@ -86,7 +111,7 @@ def _sequence(job: SampleJob, sample: Any) -> SampledSequence:
         cut_off = ~np.isfinite(values)
         topk = TopkLogprobs(np.where(cut_off, 0, ids), np.where(cut_off, MASKED_LOGPROB, values))
     return SampledSequence(
-        stop_reason="length" if sample.finish_reason == "length" else "stop",
+        stop_reason=_STOP_REASONS[sample.finish_reason],
         tokens_np=tokens,
         logprobs_np=np.ascontiguousarray(logprobs[:, 0]),
         topk_logprobs_np=topk,
@@ -102,6 +127,9 @@ def _prompt_scores(
     length, k = len(job.prompt), job.topk_prompt
     first = 1 if job.prompt_last_n is None else max(1, length - job.prompt_last_n)
     shape = (length - 1, 1 + k)
+    if len(scores.logprobs) < shape[0] * shape[1]:  # interrupted before the prompt was read
+        nothing = unsampled(job)
+        return nothing.prompt_logprobs_np, nothing.topk_prompt_logprobs_np
     values = _flat(scores.logprobs, shape, np.float32)
     ids = _flat(scores.token_ids, shape, np.int32)
     logprobs = np.full(length, np.nan, np.float32)

@@ -12,6 +12,7 @@ import itertools
 import math
 import os
 import sys
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -23,6 +24,7 @@ from tinker_rl.engine.samplers.vllm.protocol import (
     Cancel,
     Command,
     Engine,
+    Interrupt,
     Load,
     Loaded,
     Messages,
@@ -88,6 +90,14 @@ def build_engine(engine: Engine) -> Any:
     return AsyncLLM.from_engine_args(arguments)
 
 
+@dataclass(eq=False)
+class _Job:
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    request_id: str = ""
+    """Of vLLM; empty until it has taken the job."""
+    is_interrupted: bool = False
+
+
 class Worker:
     """One vLLM engine and the jobs it has."""
 
@@ -95,7 +105,7 @@ class Worker:
         self._engine = engine
         self._outbox = outbox
         self._tasks = tasks
-        self._jobs: dict[int, anyio.CancelScope] = {}
+        self._jobs: dict[int, _Job] = {}
         self._num_done = 0
         self._core_answered = 0
         self._core_asked = False
@@ -104,12 +114,18 @@ class Worker:
         """Begin what is asked for."""
         match command:
             case Sample():
-                scope = self._jobs[command.job.job_id] = anyio.CancelScope()
-                self._tasks.start_soon(self._sample, command.job, command.adapter, scope)
+                entry = self._jobs[command.job.job_id] = _Job()
+                self._tasks.start_soon(self._sample, command.job, command.adapter, entry)
             case Cancel():
-                scope = self._jobs.get(command.job_id)
-                if scope is not None:
-                    scope.cancel()
+                entry = self._jobs.get(command.job_id)
+                if entry is not None:
+                    entry.scope.cancel()
+            case Interrupt():
+                entry = self._jobs.get(command.job_id)
+                if entry is not None:
+                    entry.is_interrupted = True
+                    if entry.request_id:
+                        self._tasks.start_soon(self._abort, entry)
             case Load():
                 self._tasks.start_soon(self._load, command)
             case Unload():
@@ -122,21 +138,11 @@ class Worker:
             case Open():
                 raise AssertionError("the engine is open")
 
-    async def _sample(self, job: SampleJob, adapter: Load | None, scope: anyio.CancelScope) -> None:
-        from vllm.inputs.engine import tokens_input
-
+    async def _sample(self, job: SampleJob, adapter: Load | None, entry: _Job) -> None:
         report: Report | None = None
-        with scope:
+        with entry.scope:
             try:
-                output = None
-                async for output in self._engine.generate(  # noqa: B007 - the last counts
-                    tokens_input(list(job.prompt)),
-                    sampling_params(job),
-                    str(job.job_id),
-                    lora_request=None if adapter is None else _request(adapter),
-                    priority=-1 if job.is_probe else 0,
-                ):
-                    pass
+                output = await self._output(job, adapter, entry)
                 report = Answered(job.job_id, sample_response(job, output))
             except Exception as error:
                 if self._engine.errored:
@@ -147,6 +153,36 @@ class Worker:
         self._num_done += 1
         if report is not None:
             self._outbox.put(report)
+
+    async def _output(self, job: SampleJob, adapter: Load | None, entry: _Job) -> Any:
+        """vLLM's one output of a job, complete or interrupted. Cancelled, vLLM drops the job.
+
+        This is its `generate` for requests whose last output alone counts. That hides the id by
+        which a request is ended, samples and all.
+        """
+        from vllm.inputs.engine import tokens_input
+
+        outputs = await self._engine.add_request(
+            str(job.job_id),
+            tokens_input(list(job.prompt)),
+            sampling_params(job),
+            lora_request=None if adapter is None else _request(adapter),
+            priority=-1 if job.is_probe else 0,
+        )
+        entry.request_id = outputs.request_id
+        try:
+            if entry.is_interrupted:
+                await self._abort(entry)
+            return await outputs.get()
+        except BaseException:
+            if not self._engine.errored:
+                with anyio.CancelScope(shield=True):
+                    await self._abort(entry)
+            raise
+
+    async def _abort(self, entry: _Job) -> None:
+        """End a request of vLLM; whoever waits for its output gets what there is."""
+        await self._engine.abort(entry.request_id, internal=True)
 
     async def _load(self, load: Load) -> None:
         try:
