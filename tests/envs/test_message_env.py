@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinker_rl.envs import EnvFromMessageEnv, MessageEnv, MessageStepResult, StopReason
-from tinker_rl.errors import RequestError
+from tinker_rl.errors import ConfigError, RequestError
 from tinker_rl.renderers import get_renderer
 from tinker_rl.types import ModelInput
 
@@ -144,6 +144,74 @@ def test_a_message_that_cannot_be_read_may_be_tried_again(renderer, encode, back
     assert [result.episode_done for result in results] == [False, True]
     assert observations[1] == observations[0]
     assert inner.heard == ["y"]
+
+
+TOLD = {"role": "user", "content": "I cannot read that."}
+spoken = st.lists(st.tuples(TEXT, st.booleans()), min_size=1, max_size=5)
+
+
+@given(said=spoken)
+def test_a_policy_that_is_told_keeps_every_token_and_goes_on(renderer, encode, said):
+    readable = [text for text, is_readable in said if is_readable]
+    inner = CountingEnv(len(readable) + 1, replies=["reply"] * 9)
+    env = EnvFromMessageEnv(
+        renderer,
+        inner,
+        failed_parse_reward=-0.5,
+        terminate_on_parse_error=False,
+        parse_error_message=TOLD["content"],
+    )
+    actions = [encode(text) if is_readable else encode(text, "") for text, is_readable in said]
+    observations, results = anyio.run(play, env, actions, backend="trio")
+    assert inner.heard == readable
+    assert [result.reward for result in results] == [1.0 if clean else -0.5 for _, clean in said]
+    shown = [{"role": "user", "content": "zero"}]
+    for (text, is_readable), before, action, after in zip(
+        said, observations, actions, observations[1:], strict=False
+    ):
+        start = before.to_ints() + action
+        assert after.to_ints()[: len(start)] == start
+        shown.append({"role": "assistant", "content": text})
+        shown.append({"role": "user", "content": "reply"} if is_readable else TOLD)
+        text_of = renderer.tokenizer.decode
+        assert text_of(after.to_ints()) == text_of(
+            renderer.build_generation_prompt(shown).to_ints()
+        )
+
+
+def test_what_was_told_is_rendered_where_the_format_cannot_be_extended(renderer, backend):
+    base = get_renderer("role_colon", renderer.tokenizer)
+    env = EnvFromMessageEnv(
+        base,
+        CountingEnv(2),
+        terminate_on_parse_error=False,
+        parse_error_message=TOLD["content"],
+    )
+    actions = [
+        renderer.tokenizer.encode(text, add_special_tokens=False) for text in (" x", " y\n\nUser:")
+    ]
+    observations, _ = anyio.run(play, env, actions, backend=backend)
+    shown = [{"role": "user", "content": "zero"}, {"role": "assistant", "content": "x"}, TOLD]
+    assert observations[1] == base.build_generation_prompt(shown)
+    shown += [{"role": "assistant", "content": "y"}, {"role": "user", "content": "one"}]
+    assert observations[2] == base.build_generation_prompt(shown)
+
+
+def test_a_policy_that_is_told_too_much_runs_out_of_context(renderer, encode, backend):
+    env = EnvFromMessageEnv(
+        renderer,
+        CountingEnv(1),
+        terminate_on_parse_error=False,
+        parse_error_message="No. " * 50,
+        max_trajectory_tokens=100,
+    )
+    _, (result,) = anyio.run(play, env, [encode("x", "")], backend=backend)
+    assert (result.reward, result.stop_reason) == (-1.0, StopReason.CONTEXT_OVERFLOW)
+
+
+def test_an_episode_does_not_both_end_and_go_on(renderer):
+    with pytest.raises(ConfigError, match="terminate_on_parse_error=False to tell the policy"):
+        EnvFromMessageEnv(renderer, CountingEnv(1), parse_error_message="again")
 
 
 def test_a_message_that_was_cut_off_truncates_the_episode(renderer, encode, backend):
