@@ -42,6 +42,22 @@ def test_every_turn_of_every_episode_has_a_seed_of_its_own(first, second, turns)
     assert (first.sampling_seed(turns[0]) == second.sampling_seed(turns[1])) == same
 
 
+counts = st.integers(0, 3)
+
+
+@given(first=keys, second=keys, turns=st.tuples(counts, counts), parts=st.tuples(counts, counts))
+def test_every_part_of_an_action_has_a_seed_of_its_own(first, second, turns, parts):
+    same = (first, turns[0], parts[0]) == (second, turns[1], parts[1])
+    seeds = [key.sampling_seed(*at) for key, *at in zip((first, second), turns, parts, strict=True)]
+    assert (seeds[0] == seeds[1]) == same
+
+
+@given(key=keys, roles=st.tuples(st.text(max_size=3), st.text(max_size=3)), turn=counts)
+def test_others_in_an_episode_have_seeds_of_their_own(key, roles, turn):
+    seeds = {k.sampling_seed(turn) for k in (key, *map(key.other, roles))}
+    assert len(seeds) == 1 + len(set(roles))
+
+
 @given(first=keys, second=keys)
 def test_the_environments_generator_depends_on_the_episode_alone(first, second):
     same = first == second

@@ -1,5 +1,6 @@
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -64,6 +65,27 @@ def test_sequences_equal_a_token_by_token_account_of_the_episode(episodes, data,
                 assert tuple(column) == (0.0, UNKNOWN_VERSION, 0.0, False)
             else:
                 assert tuple(column) == (logprob, version, gain, True)
+
+
+@given(data=st.data())
+def test_every_token_keeps_the_version_that_sampled_it(episodes, data):
+    """Also where newer weights went on with an action."""
+    trajectory = data.draw(episodes.trajectories())
+    mixed, expected = [], []
+    for transition in trajectory.transitions:
+        versions = sorted(data.draw(st.integers(0, 5)) for _ in transition.ac.tokens)
+        spans = tuple((v, versions.count(v)) for v in sorted(set(versions)))
+        first = versions[0] if versions else None
+        action = msgspec.structs.replace(
+            transition.ac, policy_version=first, version_spans=spans or None
+        )
+        mixed.append(msgspec.structs.replace(transition, ac=action))
+        expected += versions
+    sequences = trajectory_to_data(msgspec.structs.replace(trajectory, transitions=mixed), 1.0)
+    got = [v for s in sequences for v in s.policy_version_T[s.loss_mask_T]]
+    assert got == expected
+    for sequence in sequences:
+        assert set(sequence.policy_version_T[~sequence.loss_mask_T]) <= {UNKNOWN_VERSION}
 
 
 @given(data=st.data(), advantage=advantages)

@@ -87,13 +87,7 @@ class ScriptedTokenCompleter(TokenCompleter):
             answer = TokensWithLogprobs(tokens, [0.0] * len(tokens), "stop", self._policy_version)
         if max_tokens is None or len(answer.tokens) <= max_tokens:
             return answer
-        logprobs = answer.maybe_logprobs
-        return TokensWithLogprobs(
-            answer.tokens[:max_tokens],
-            None if logprobs is None else logprobs[:max_tokens],
-            "length",
-            answer.policy_version,
-        )
+        return answer.first(max_tokens, "length")
 
 
 class ScriptedMessageCompleter(MessageCompleter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import accumulate
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
@@ -35,14 +36,61 @@ class TokensWithLogprobs(msgspec.Struct, frozen=True):
     stop_reason: StopReason = "stop"
     """`stop`: the stop condition was met; `length`: the token limit was."""
     policy_version: int | None = None
-    """Batches committed when the sampling weights were published; None where nobody counts."""
+    """Batches committed when the sampling weights were published; None where nobody counts. Where
+    several versions sampled the action, that of its first token."""
+    version_spans: tuple[tuple[int, int], ...] | None = None
+    """(version, number of tokens) of each stretch of tokens, in order, where several versions
+    sampled the action; None: all tokens are of `policy_version`."""
 
     def __post_init__(self) -> None:
+        self._check_spans()
         if self.maybe_logprobs is not None and len(self.maybe_logprobs) != len(self.tokens):
             raise ShapeError(
                 f"TokensWithLogprobs.maybe_logprobs: expected {len(self.tokens)} values, one per "
                 f"token; got {len(self.maybe_logprobs)}. Pass the sampler's logprobs unchanged."
             )
+
+    def _check_spans(self) -> None:
+        spans = self.version_spans
+        if spans is None:
+            return
+        if sum(count for _, count in spans) != len(self.tokens) or any(c < 1 for _, c in spans):
+            raise ShapeError(
+                f"TokensWithLogprobs.version_spans: expected numbers of tokens from 1 that add up "
+                f"to {len(self.tokens)}; got {spans}. Count the tokens of each version."
+            )
+        if spans and spans[0][0] != self.policy_version:
+            raise ShapeError(
+                f"TokensWithLogprobs.policy_version: expected {spans[0][0]}, the version of the "
+                f"first token; got {self.policy_version}. Take it from version_spans."
+            )
+
+    @property
+    def spans(self) -> tuple[tuple[int | None, int], ...]:
+        """(version, number of tokens) in order, however many versions there are."""
+        if self.version_spans is not None:
+            return self.version_spans
+        return ((self.policy_version, len(self.tokens)),) if self.tokens else ()
+
+    @property
+    def token_versions(self) -> list[int | None]:
+        """The version that sampled each token."""
+        return [version for version, count in self.spans for _ in range(count)]
+
+    def first(self, num_tokens: int, stop_reason: StopReason) -> TokensWithLogprobs:
+        """The same with its first tokens alone, which ended for `stop_reason`."""
+        spans = self.version_spans
+        if spans is not None:
+            starts = accumulate((count for _, count in spans), initial=0)
+            left = [num_tokens - start for start in starts]
+            spans = tuple((v, min(c, n)) for (v, c), n in zip(spans, left, strict=False) if n > 0)
+        return TokensWithLogprobs(
+            self.tokens[:num_tokens],
+            None if self.maybe_logprobs is None else self.maybe_logprobs[:num_tokens],
+            stop_reason,
+            self.policy_version,
+            spans,
+        )
 
     @property
     def logprobs(self) -> list[float]:

@@ -34,9 +34,20 @@ class EpisodeKey(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 0
     """0, and one more for every time the group was tried again."""
 
-    def sampling_seed(self, turn: int) -> int:
-        """Seed of the sampler for one turn."""
+    def sampling_seed(self, turn: int, continuation: int = 0) -> int:
+        """Seed of the sampler for one turn.
+
+        Args:
+            continuation: How many parts of this turn's action were sampled before, where newer
+                weights go on with it.
+        """
+        if continuation:
+            return stable_seed(self._seed("sample", turn), continuation)
         return self._seed("sample", turn)
+
+    def other(self, role: str) -> EpisodeKey:
+        """The key of another who acts in the same episode, so that nobody shares its seeds."""
+        return msgspec.structs.replace(self, purpose=f"{self.purpose}/{role}")
 
     def env_rng(self) -> random.Random:
         """A fresh generator for the environment of this episode."""

@@ -137,7 +137,7 @@ def _sequence(
             f"{logprobs[~np.isfinite(logprobs)][0]}. Look for the fault in the sampler."
         )
     versions = np.full(tokens.size, UNKNOWN_VERSION, dtype=np.int64)
-    versions[mask] = np.repeat([_version(turn) for turn, _ in turns], lengths[1::2])
+    versions[mask] = _versions([turn for turn, _ in turns])
     datum = Datum(
         model_input=ModelInput.from_ints(tokens[:-1].tolist()),
         loss_fn_inputs={
@@ -160,6 +160,9 @@ def _tokens(model_input: ModelInput) -> Array:
     return np.fromiter(chain.from_iterable(c.tokens for c in model_input.chunks), np.int64)
 
 
-def _version(transition: Transition) -> int:
-    version = transition.ac.policy_version
-    return UNKNOWN_VERSION if version is None else version
+def _versions(transitions: Sequence[Transition]) -> Array:
+    """The version of each action token, int64."""
+    spans = [span for transition in transitions for span in transition.ac.spans]
+    versions = [UNKNOWN_VERSION if version is None else version for version, _ in spans]
+    counts = [count for _, count in spans]
+    return np.repeat(np.array(versions, np.int64), np.array(counts, np.int64))
