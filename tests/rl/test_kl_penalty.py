@@ -143,7 +143,7 @@ def test_the_reference_scores_the_targets_as_a_model_with_its_weights_does(
 def test_a_sequence_that_fills_the_context_is_scored_up_to_its_last_token(service, episodes):
     async def go():
         base = await service.create_sampling_client_async(base_model="tiny")
-        context = 2048
+        context = 1024
         trajectory = episodes.one_step_trajectory([5] * (context - 2), [7, 9], logprobs=[-1, -2.5])
         (sequence,) = trajectory_to_data(trajectory, 1.0)
         shorter = episodes.one_step_trajectory([5] * (context - 2), [7])
