@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-COMMANDS = {"doctor": "what this machine has, what is wrong with it, and whether a model fits"}
+COMMANDS = {
+    "doctor": "what this machine has, what is wrong with it, and whether a model fits",
+    "journal": "what a run of reinforcement learning did: its steps, its groups, one group's text",
+}
 """Modules of `tinker_rl.cli`, each with a function `run`."""
 
 

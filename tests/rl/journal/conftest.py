@@ -15,8 +15,16 @@ from tinker_rl.rl.journal import (
     GroupRecord,
     Journal,
     StartRecord,
+    TrainingOptions,
 )
-from tinker_rl.rl.outcomes import DroppedGroup, EnvFailure, InfraFailure, RolledOutGroup
+from tinker_rl.rl.outcomes import (
+    DroppedGroup,
+    EnvFailure,
+    InfraFailure,
+    MemberFailure,
+    RolledOutGroup,
+    RolloutTimes,
+)
 from tinker_rl.types import EncodedTextChunk, ModelInput
 
 token_ids = st.integers(0, 9) | st.integers(-(2**70), 2**70)
@@ -39,6 +47,20 @@ def plain(value):
     if isinstance(value, np.ndarray):
         return (value.dtype.str, value.shape, value.tobytes())
     return repr(value)
+
+
+failures = st.builds(
+    lambda kind, *texts: kind(*texts),
+    st.sampled_from([EnvFailure, InfraFailure]),
+    st.text(max_size=5),
+    st.text(max_size=5),
+    st.text(max_size=5),
+)
+attempts = st.lists(
+    st.builds(MemberFailure, member=st.none(), attempt=st.integers(0, 3), failure=failures),
+    max_size=2,
+).map(tuple)
+times = st.builds(RolloutTimes, seconds=st.floats())
 
 
 @st.composite
@@ -82,22 +104,19 @@ def rolled_out(draw):
         tags=tuple(draw(st.lists(st.text(max_size=3), max_size=2))),
         num_sampled_tokens=draw(st.integers(0, 99)),
         cleanup_error=draw(st.none() | st.text(max_size=5)),
+        failures=draw(attempts),
+        times=draw(times),
     )
 
 
-failures = st.builds(
-    lambda kind, *texts: kind(*texts),
-    st.sampled_from([EnvFailure, InfraFailure]),
-    st.text(max_size=5),
-    st.text(max_size=5),
-    st.text(max_size=5),
-)
 dropped = st.builds(
     DroppedGroup,
     failure=failures,
     member=st.none() | st.integers(0, 3),
     num_sampled_tokens=st.integers(0, 99),
     cleanup_error=st.none() | st.text(max_size=5),
+    failures=attempts,
+    times=times,
 )
 arrays = st.lists(st.floats(width=32), max_size=3).map(lambda values: np.array(values, np.float32))
 references = st.lists(st.lists(arrays, max_size=2).map(tuple), max_size=2).map(tuple)
@@ -132,6 +151,7 @@ commits = st.builds(
     acting_version=st.integers(0, 9),
     sampler_path=hashes,
     metrics=nested,
+    training=st.none() | st.builds(TrainingOptions, learning_rate=st.floats(), loss_fn=st.text()),
 )
 
 

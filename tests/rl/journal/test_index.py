@@ -89,3 +89,47 @@ class JournalOfARun(RuleBasedStateMachine):
 
 TestJournalOfARun = JournalOfARun.TestCase
 TestJournalOfARun.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+@pytest.fixture
+def journal(path, records):
+    """Groups 0 to 3 are finished; step 0 trained the first two."""
+    with Journal.open(path) as journal:
+        for number in range(4):
+            journal.append(records.finished(number))
+        journal.append(records.commit(0, 0, 1))
+        yield journal
+
+
+def test_a_group_is_finished_once(journal, records):
+    with pytest.raises(JournalError, match="expected a new group; got 3, which is at offset"):
+        journal.append(records.finished(3))
+
+
+def test_a_group_that_is_not_finished_does_not_train(journal, records):
+    with pytest.raises(JournalError, match="step 1 to train groups of the journal; got 9"):
+        journal.append(records.commit(1, 2, 9))
+
+
+def test_no_group_trains_twice(journal, records):
+    with pytest.raises(JournalError, match="got 1, which step 0 trained"):
+        journal.append(records.commit(1, 1, 2))
+    with pytest.raises(JournalError, match=r"to train each group once; got \(2, 2\)"):
+        journal.append(records.commit(1, 2, 2))
+
+
+def test_a_start_from_an_older_version_makes_later_commits_void(path, journal, records):
+    journal.append(records.commit(1, 2))
+    journal.append(StartRecord(version=1, weight_hash=None))
+    journal.append(records.commit(1, 3, 2, weight_hash="again"))
+    for index in (journal, Journal.read(path)):
+        assert [commit.groups for commit in index.commits] == [(0, 1), (3, 2)]
+        assert index.trained_groups() == {0, 1, 2, 3}
+
+
+def test_a_step_committed_again_replaces_the_first(path, journal, records):
+    journal.append(records.commit(1, 2))
+    journal.append(records.commit(0, 1, 3, weight_hash="again"))
+    for index in (journal, Journal.read(path)):
+        assert [commit.groups for commit in index.commits] == [(1, 3), (2,)]
+        assert index.trained_groups() == {1, 2, 3}

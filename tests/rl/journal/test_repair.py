@@ -28,6 +28,14 @@ def test_a_damaged_journal_goes_on_from_the_record_before_the_damage(records, fo
         assert journal.finished_groups() == set(range(damaged))
 
 
+def test_a_torn_end_is_cut_too(records, path):
+    offsets = records.written(path, records.finished(0))
+    with path.open("ab") as file:
+        file.write(b"abc")
+    assert cut_journal(path, offsets[-1]).num_bytes == 3
+    assert path.stat().st_size == offsets[-1]
+
+
 def test_copies_of_earlier_cuts_are_kept(records, path):
     offsets = records.written(path, records.finished(0), records.finished(1))
     first = cut_journal(path, offsets[1])

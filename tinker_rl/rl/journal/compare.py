@@ -2,47 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
+from msgspec.structs import replace
 
 from tinker_rl.rl.journal.records import CommitRecord, EvaluationRecord, GroupRecord, Record
+from tinker_rl.rl.outcomes import DroppedGroup, GroupOutcome, RolloutTimes
 
 __all__ = ["without_times"]
 
-S = TypeVar("S", bound=msgspec.Struct)
+T = TypeVar("T")
 
 
 def without_times(record: Record) -> Record:
-    """A record less what two equal runs differ in: times, and paths of their own checkpoints."""
+    """A record less what two equal runs differ in, so that `encode` gives equal bytes for both.
+
+    That is: times, metrics named `time/...` or `..._per_second`, paths of the runs' own weights,
+    and how many tokens were sampled for a group that was dropped in the middle. Metrics are in the
+    order of their names.
+    """
     if isinstance(record, GroupRecord):
-        return msgspec.structs.replace(record, outcome=_cleared(record.outcome))
+        outcome = None if record.outcome is None else _without_times(record.outcome)
+        return replace(record, outcome=outcome)
     if isinstance(record, EvaluationRecord):
-        return msgspec.structs.replace(record, metrics=_untimed(record.metrics))
+        return replace(record, metrics=_timeless(record.metrics))
     if isinstance(record, CommitRecord):
-        metrics = _untimed(record.metrics)
-        return msgspec.structs.replace(record, sampler_path=None, metrics=metrics)
-    return msgspec.structs.replace(record, sampler_path=None)
+        return replace(record, sampler_path=None, metrics=_timeless(record.metrics))
+    return replace(record, sampler_path=None)
 
 
-def _cleared(outcome: S | None) -> S | None:
-    """An outcome whose `times` are their default."""
-    fields = {} if outcome is None else {f.name: f for f in msgspec.structs.fields(outcome)}
-    if outcome is None or "times" not in fields:
-        return outcome
-    return msgspec.structs.replace(outcome, times=_default(fields["times"]))
+def _without_times(outcome: GroupOutcome) -> GroupOutcome:
+    if isinstance(outcome, DroppedGroup):
+        return replace(outcome, times=RolloutTimes(), num_sampled_tokens=0)
+    return replace(outcome, times=RolloutTimes())
 
 
-def _default(field: msgspec.structs.FieldInfo) -> Any:
-    if field.default_factory is not msgspec.NODEFAULT:
-        return field.default_factory()
-    return None if field.default is msgspec.NODEFAULT else field.default
-
-
-def _untimed(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Metrics by name, less seconds and rates."""
+def _timeless(metrics: dict[str, T]) -> dict[str, T]:
     return {
         name: metrics[name]
         for name in sorted(metrics)
-        if not name.startswith("time/") and "per_second" not in name
+        if not (name.startswith("time/") or name.endswith("_per_second"))
     }
