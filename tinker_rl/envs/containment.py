@@ -36,7 +36,7 @@ async def contained(function: Callable[[anyio.CancelScope], Awaitable[T]]) -> T:
     runs in it is cancelled, not waited for. Cancelled, it waits for `function` to end.
 
     Args:
-        function: Raises only subclasses of Exception, beside cancellation.
+        function: What it raises is raised here, outside the task group.
     Raises:
         OutOfTimeError: if the scope's deadline passed, whatever `function` made of that.
         LeakedTaskError: if it left a task group or a cancel scope open.
@@ -59,7 +59,7 @@ class _Call(Generic[T]):
     def __init__(self, function: Callable[[anyio.CancelScope], Awaitable[T]]) -> None:
         self._function = function
         self._results: list[T] = []
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._has_expired = False
         self.has_leaked = False
 
@@ -68,7 +68,7 @@ class _Call(Generic[T]):
             with anyio.CancelScope() as scope:
                 try:
                     self._results.append(await self._function(scope))
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     self._error = error
                 finally:
                     self._has_expired = scope.cancel_called
