@@ -64,6 +64,15 @@ times = st.builds(RolloutTimes, seconds=st.floats())
 
 
 @st.composite
+def versions(draw, num_tokens):
+    """The version of an action's first token, and the stretches of all versions."""
+    if num_tokens < 2 or draw(st.booleans()):
+        return draw(st.none() | st.integers(0, 9)), None
+    first, second = draw(st.integers(0, 9)), draw(st.integers(0, 9))
+    return first, ((first, 1), (second, num_tokens - 1))
+
+
+@st.composite
 def trajectories(draw):
     """Episodes of odd tokens and numbers, whose observations extend the history or do not."""
     history, transitions = [], []
@@ -81,7 +90,7 @@ def trajectories(draw):
                     action,
                     draw(st.none() | floats),
                     draw(st.sampled_from(["stop", "length"])),
-                    draw(st.none() | st.integers(0, 9)),
+                    *draw(versions(len(action))),
                 ),
                 reward=draw(st.floats(allow_nan=False, allow_infinity=False)),
                 episode_done=draw(st.booleans()),
