@@ -4,26 +4,12 @@ import anyio
 import numpy as np
 import pytest
 
-from tinker_rl.clients import ServiceClient
-from tinker_rl.engine.local import EngineOptions
-from tinker_rl.engine.samplers.embedded.sampler import EmbeddedSamplerConfig
 from tinker_rl.errors import RequestError
 from tinker_rl.policies import EpisodeKey, FrozenPolicy, LivePolicy, completer_for
 from tinker_rl.types import AdamParams, Datum, ModelInput
 
 PROMPT = ModelInput.from_ints([5, 6, 7])
 KEY = EpisodeKey(run_seed=1, group=2, member=3)
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    options = EngineOptions(
-        home=str(tmp_path_factory.mktemp("home")),
-        threads=1,
-        sampler=EmbeddedSamplerConfig(deterministic=True),
-    )
-    with ServiceClient(engine_options=options) as client:
-        yield client
 
 
 async def act(policy, key=KEY, turns=1, **options):
@@ -60,7 +46,7 @@ def test_every_version_acts_with_the_weights_it_was_published_with(service, back
         with pytest.raises(RequestError, match=r"one of the versions \[3\]; got 0"):
             policy.at(0)
         policy.retire(99)  # the newest stays, whatever is asked
-        assert policy.at(3).policy_version == 3
+        assert policy.pinned(3).policy_version == 3
         with pytest.raises(RequestError, match="a version above 3; got 3"):
             await policy.publish(3)
 

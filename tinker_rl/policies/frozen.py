@@ -40,9 +40,5 @@ class FrozenPolicy:
     def completer(self, key: EpisodeKey) -> TokenCompleter:
         """What acts in one episode."""
         return SampledActions(
-            self.sampling_client,
-            key,
-            max_tokens=self._max_tokens,
-            temperature=self._temperature,
-            policy_version=self.policy_version,
+            lambda: self, key, max_tokens=self._max_tokens, temperature=self._temperature
         )

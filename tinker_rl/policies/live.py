@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 from tinker_rl.completers import TokenCompleter
 from tinker_rl.errors import RequestError
 from tinker_rl.policies.frozen import FrozenPolicy
+from tinker_rl.policies.in_flight import InFlight
+from tinker_rl.policies.sampled import SampledActions
 from tinker_rl.policies.seeds import EpisodeKey
+from tinker_rl.policies.types import Policy, Refresh
 
 if TYPE_CHECKING:
     from tinker_rl.clients import TrainingClient
@@ -19,21 +22,36 @@ class LivePolicy:
     """Acts with the newest published weights of a model in training.
 
     `policy_version` counts the batches committed when the weights were published; only this class
-    gives out these numbers. An episode keeps the version it began with.
+    gives out these numbers. `refresh` says when a running episode takes up a newer version:
+
+    - `never`: an episode keeps the version it began with;
+    - `turn`: each turn takes the version that is newest at its start, and keeps it to its end;
+    - `publish`: as `turn`, and what is being sampled when a version is published is interrupted,
+      and goes on from its tokens under the new weights.
+
+    A version that could not be published changes nothing: the one before acts on.
 
     Args:
         training_client: The model in training.
         max_tokens: Most tokens of one action.
         temperature: Of the sampler.
+        refresh: When a running episode takes up newer weights.
     """
 
     def __init__(
-        self, training_client: TrainingClient, *, max_tokens: int, temperature: float = 1.0
+        self,
+        training_client: TrainingClient,
+        *,
+        max_tokens: int,
+        temperature: float = 1.0,
+        refresh: Refresh = "never",
     ) -> None:
         self._training_client = training_client
         self._max_tokens = max_tokens
         self._temperature = temperature
+        self._refresh: Refresh = refresh
         self._versions: dict[int, FrozenPolicy] = {}
+        self._in_flight = InFlight()
 
     @property
     def policy_version(self) -> int:
@@ -48,6 +66,9 @@ class LivePolicy:
 
         Returns:
             The policy that acts with exactly these weights.
+        Raises:
+            WeightSyncError: if the sampler does not have them as the learner does.
+            UnsupportedError: if running samples are to be interrupted, and the engine cannot.
         """
         if num_batches_committed <= self.policy_version:
             raise RequestError(
@@ -62,10 +83,23 @@ class LivePolicy:
             policy_version=num_batches_committed,
         )
         self._versions[num_batches_committed] = policy
+        if self._refresh == "publish":
+            self._in_flight.interrupt()
         return policy
 
-    def at(self, policy_version: int) -> FrozenPolicy:
-        """The policy that acts with one published version.
+    def at(self, policy_version: int) -> Policy:
+        """What acts in a group that starts at one published version.
+
+        With `refresh="never"` it stays there; otherwise its episodes move on with the newest.
+
+        Raises:
+            RequestError: if that version was not published, or was retired.
+        """
+        pinned = self.pinned(policy_version)
+        return pinned if self._refresh == "never" else self
+
+    def pinned(self, policy_version: int) -> FrozenPolicy:
+        """The policy that acts with exactly one published version, whatever `refresh` is.
 
         Raises:
             RequestError: if that version was not published, or was retired.
@@ -73,17 +107,29 @@ class LivePolicy:
         policy = self._versions.get(policy_version)
         if policy is None:
             raise RequestError(
-                f"LivePolicy.at: expected one of the versions {sorted(self._versions)}; got "
+                f"LivePolicy: expected one of the versions {sorted(self._versions)}; got "
                 f"{policy_version}. Publish it first, or ask before it is retired."
             )
         return policy
 
     def retire(self, oldest_version_in_use: int) -> None:
-        """Forget the versions below; the sampler frees each when its last episode has ended."""
+        """Forget the versions below; the sampler frees each when its last user has ended."""
         newest = self.policy_version
         for version in [v for v in self._versions if v < min(oldest_version_in_use, newest)]:
             del self._versions[version]
 
     def completer(self, key: EpisodeKey) -> TokenCompleter:
-        """What acts in one episode: the version that is newest now."""
-        return self.at(self.policy_version).completer(key)
+        """What acts in one episode, from the version that is newest now."""
+        newest = self._newest()
+        if self._refresh == "never":
+            return newest.completer(key)
+        return SampledActions(
+            self._newest,
+            key,
+            max_tokens=self._max_tokens,
+            temperature=self._temperature,
+            in_flight=self._in_flight,
+        )
+
+    def _newest(self) -> FrozenPolicy:
+        return self.pinned(self.policy_version)

@@ -1,40 +1,66 @@
-"""Acts by sampling from one version of the weights."""
+"""Acts by sampling from versions of the weights."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from tinker_rl.completers import StopCondition, TokenCompleter, TokensWithLogprobs
 from tinker_rl.errors import CompleterError
+from tinker_rl.policies.in_flight import InFlight
+from tinker_rl.policies.parts import ActionParts
 from tinker_rl.policies.seeds import EpisodeKey
-from tinker_rl.types import ModelInput, SamplingParams
+from tinker_rl.types import EncodedTextChunk, ModelInput, SampledSequence, SamplingParams
 
 if TYPE_CHECKING:
     from tinker_rl.clients import SamplingClient
 
-__all__ = ["SampledActions"]
+__all__ = ["SampledActions", "Weights"]
+
+
+class Weights(Protocol):
+    """One version of the weights."""
+
+    @property
+    def sampling_client(self) -> SamplingClient:
+        """Who samples from them."""
+        ...
+
+    @property
+    def policy_version(self) -> int | None:
+        """What their tokens are marked with; None for weights outside the count."""
+        ...
 
 
 class SampledActions(TokenCompleter):
-    """Completes one episode, turn by turn, from a sampling client whose weights never change.
+    """Completes one episode, turn by turn, each time with the weights that act then.
 
-    Every turn has a seed of its own, and every action says which version sampled it.
+    Every turn has a seed of its own, and every token says which version sampled it. An action whose
+    sampling is interrupted goes on from its tokens with the weights that act by then; how its parts
+    are joined, `ActionParts` says.
+
+    Args:
+        weights: Gives the weights that act now.
+        key: The episode.
+        max_tokens: Most tokens of one action.
+        temperature: Of the sampler.
+        in_flight: Where a sample is noted while it is waited for, so that it can be interrupted.
     """
 
     def __init__(
         self,
-        sampling_client: SamplingClient,
+        weights: Callable[[], Weights],
         key: EpisodeKey,
         *,
         max_tokens: int,
         temperature: float = 1.0,
-        policy_version: int | None = None,
+        in_flight: InFlight | None = None,
     ) -> None:
-        self._sampling_client = sampling_client
+        self._weights = weights
         self._key = key
         self._max_tokens = max_tokens
         self._temperature = temperature
-        self._policy_version = policy_version
+        self._in_flight = InFlight() if in_flight is None else in_flight
         self._num_turns = 0
 
     async def __call__(
@@ -42,23 +68,39 @@ class SampledActions(TokenCompleter):
     ) -> TokensWithLogprobs:
         """Sample the next action; see `TokenCompleter`."""
         limit = self._max_tokens if max_tokens is None else min(max_tokens, self._max_tokens)
-        params = SamplingParams(
-            max_tokens=limit,
-            seed=self._key.sampling_seed(self._num_turns),
-            stop=stop,
-            temperature=self._temperature,
-        )
+        turn = self._num_turns
         self._num_turns += 1
-        response = await self._sampling_client.sample_async(model_input, 1, params)
-        (sequence,) = response.sequences
-        if sequence.logprobs is None:
-            raise CompleterError(
-                "SampledActions: expected the logprobs of the sampled tokens; got none. Sample "
-                "from an engine that returns them."
+        parts = ActionParts(limit, stop, self._decode)
+        while True:
+            prompt = model_input
+            if parts.num_parts:
+                prompt = model_input.append(EncodedTextChunk(tuple(parts.tokens)))
+            params = SamplingParams(
+                max_tokens=parts.room,
+                seed=self._key.sampling_seed(turn, parts.num_parts),
+                stop=stop,
+                temperature=self._temperature,
             )
-        return TokensWithLogprobs(
-            tokens=sequence.tokens,
-            maybe_logprobs=sequence.logprobs,
-            stop_reason=sequence.stop_reason,
-            policy_version=self._policy_version,
-        )
+            sequence, version = await self._sample(prompt, params)
+            if sequence.logprobs is None:
+                raise CompleterError(
+                    "SampledActions: expected the logprobs of the sampled tokens; got none. Sample "
+                    "from an engine that returns them."
+                )
+            parts.add(sequence.tokens, sequence.logprobs, sequence.stop_reason, version)
+            if parts.is_complete:
+                return parts.action()
+
+    async def _sample(
+        self, prompt: ModelInput, params: SamplingParams
+    ) -> tuple[SampledSequence, int | None]:
+        """One request, of the weights that act now; and their version."""
+        weights = self._weights()
+        future = weights.sampling_client.sample(prompt, 1, params)
+        with self._in_flight.hold(weights.sampling_client, future):
+            response = await future
+        (sequence,) = response.sequences
+        return sequence, weights.policy_version
+
+    def _decode(self, tokens: list[int]) -> str:
+        return self._weights().sampling_client.get_tokenizer().decode(tokens)

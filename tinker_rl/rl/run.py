@@ -256,7 +256,7 @@ class Run:
         if not self._owes_evaluation or self._policy.policy_version < self.num_committed:
             return
         self._owes_evaluation = False
-        sampling_client = self._policy.at(self.num_committed).sampling_client
+        sampling_client = self._policy.pinned(self.num_committed).sampling_client
         for name, evaluator in self._evaluators:
             self._progress.working(f"evaluating {name}", 0, 1)
             self._evaluation |= await evaluator(sampling_client)
