@@ -2,6 +2,7 @@
 
 import math
 
+import chz
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,6 +118,100 @@ def test_turns_and_sampled_tokens_stay_within_their_limits(
     else:
         assert outcome == Truncated(StopReason.MAX_SAMPLED_TOKENS, outcome.trajectory)
     assert outcome.trajectory.truncated == isinstance(outcome, Truncated)
+
+
+class Grows(Script):
+    """Shows all tokens so far, and more of its own; the first observation has one."""
+
+    def __init__(self, run, num_turns, num_new):
+        super().__init__(run, num_turns)
+        self.num_new = num_new
+
+    async def step(self, action, *, extra=None):
+        result = await super().step(action, extra=extra)
+        tokens = [*self.prompt.to_ints(), *action, *[2] * self.num_new]
+        self.prompt = ModelInput.from_ints(tokens)
+        return StepResult(1.0, result.episode_done, self.prompt, [0])
+
+
+@given(
+    num_turns=st.integers(1, 5),
+    num_new=st.integers(0, 3),
+    num_tokens=st.integers(1, 4),
+    per_turn=st.none() | st.integers(1, 5),
+    sampled=st.none() | st.integers(1, 12),
+    trajectory=st.none() | st.integers(2, 20),
+)
+def test_an_action_has_the_room_that_the_tightest_limit_leaves(
+    run, num_turns, num_new, num_tokens, per_turn, sampled, trajectory
+):
+    limits = RolloutLimits(
+        max_tokens_per_turn=per_turn, max_sampled_tokens=sampled, max_trajectory_tokens=trajectory
+    )
+    env = Grows(run, num_turns, num_new)
+    outcome = run(do_single_rollout, Says(run, num_tokens), env, limits)
+    expected, length, left = [], 1, 1000 if sampled is None else sampled
+    most = 1000 if trajectory is None else trajectory
+    while len(expected) < num_turns and left and length < most:
+        expected.append(min(num_tokens, per_turn or 1000, left, most - length))
+        left -= expected[-1]
+        length += expected[-1] + num_new
+    transitions = outcome.trajectory.transitions
+    assert [len(transition.ac.tokens) for transition in transitions] == expected
+    if len(expected) == num_turns:
+        assert isinstance(outcome, Completed)
+    else:
+        limit = StopReason.CONTEXT_OVERFLOW if left else StopReason.MAX_SAMPLED_TOKENS
+        assert outcome == Truncated(limit, outcome.trajectory)
+
+
+def test_a_first_observation_without_room_is_the_environments_failure(run):
+    limits = RolloutLimits(max_trajectory_tokens=1)
+    outcome = run(do_single_rollout, Says(run), Script(run), limits)
+    assert told(outcome)[:2] == ("initial_observation", "PromptTooLongError")
+    assert outcome.error.endswith(
+        "within 1 tokens (RolloutLimits.max_trajectory_tokens); got one of 1"
+    )
+
+
+def test_an_action_that_was_cut_at_a_limit_truncates(run):
+    class Cuts(Says):
+        async def __call__(self, model_input, stop, *, max_tokens=None):
+            assert max_tokens == 3
+            return TokensWithLogprobs([5] * 3, [-1.0] * 3, "length")
+
+    limits = RolloutLimits(max_tokens_per_turn=3)
+    outcome = run(do_single_rollout, Cuts(run), Script(run), limits)
+    assert outcome == Truncated(StopReason.MAX_TOKENS, outcome.trajectory)
+
+
+@given(
+    schedule=st.random_module(),
+    waits=st.lists(st.integers(0, 9), min_size=4, max_size=4),
+    max_step_seconds=st.integers(1, 9),
+    max_seconds=st.none() | st.integers(1, 20),
+)
+def test_one_call_of_the_environment_has_a_limit_of_its_own(
+    virtual, schedule, waits, max_step_seconds, max_seconds
+):
+    limits = RolloutLimits(
+        max_step_seconds=max_step_seconds - 0.5,
+        max_seconds=None if max_seconds is None else max_seconds - 0.25,
+    )
+    env = Script(virtual, 3, waits=waits)
+    outcome = virtual(do_single_rollout, Says(virtual), env, limits)
+    clock = 0
+    for call, wait in enumerate(waits):
+        end = min(clock + max_step_seconds - 0.5, max_seconds or 1000)
+        if clock + wait >= end:
+            where, kind, error = told(outcome)
+            assert (where, kind) == ("step" if call else "initial_observation", "TimeoutError")
+            is_step = max_seconds is None or clock + max_step_seconds - 0.5 < max_seconds - 0.25
+            name = "max_step_seconds" if is_step else "max_seconds"
+            assert error.endswith(f"(RolloutLimits.{name})")
+            return
+        clock += wait
+    assert isinstance(outcome, Completed)
 
 
 @pytest.mark.parametrize("reason", list(StopReason))
@@ -268,9 +363,7 @@ def test_time_that_runs_out_is_charged_to_whoever_was_waited_for(
     assert isinstance(outcome, Completed)
 
 
-@pytest.mark.parametrize(
-    "name", ["max_turns", "max_sampled_tokens", "max_seconds", "cleanup_seconds"]
-)
+@pytest.mark.parametrize("name", sorted(chz.chz_fields(RolloutLimits)))
 @pytest.mark.parametrize("bad", [0, -1, math.nan])
 def test_a_limit_of_nothing_is_refused(name, bad):
     with pytest.raises(ConfigError, match=name):

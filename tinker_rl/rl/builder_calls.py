@@ -105,7 +105,7 @@ class BuilderCalls:
             try:
                 await contained(lambda _: self._cleaned_up())
                 return None
-            except Exception as raised:
+            except (Exception, SystemExit) as raised:
                 report = report_of(raised)
                 error = f"{report.error_type}: {report.text}"
         logger.warning("The clean-up of a group failed: %s", error)
@@ -114,11 +114,9 @@ class BuilderCalls:
     async def _cleaned_up(self) -> None:
         try:
             await self.builder.cleanup()
-        except SystemExit as error:
-            raise RuntimeError("SystemExit") from error
+        except Exception:
+            raise
         except BaseExceptionGroup as group:
-            if isinstance(group, ExceptionGroup):
-                raise
             raise without_exceptions(group) from None
 
     def _with(self, member: int, attempt: int) -> EpisodeKey:
