@@ -3,6 +3,7 @@
 from tinker_rl.policies.adaptive_limit import AdaptiveLimit, FixedLimit, Limit
 from tinker_rl.policies.frozen import FrozenPolicy
 from tinker_rl.policies.gate import Priority, SamplerGate, Slot
+from tinker_rl.policies.league import League
 from tinker_rl.policies.live import LivePolicy
 from tinker_rl.policies.sampled import SampledActions
 from tinker_rl.policies.seeds import EpisodeKey, stable_seed
@@ -14,6 +15,7 @@ __all__ = [
     "EpisodeKey",
     "FixedLimit",
     "FrozenPolicy",
+    "League",
     "Limit",
     "LivePolicy",
     "Policy",

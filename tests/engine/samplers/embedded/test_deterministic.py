@@ -7,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinker_rl import LoraConfig
+from tinker_rl import Datum, LoraConfig, ModelInput, SamplingParams, ServiceClient
+from tinker_rl.engine.local import EngineOptions
 from tinker_rl.engine.samplers.base import AdapterWeights, StopRule
+from tinker_rl.engine.samplers.embedded import EmbeddedSamplerConfig
 
 OWN = 1000
 """Id of the first job that is watched; those of the others are lower."""
@@ -245,3 +247,27 @@ def test_one_request_is_worked_on_at_a_time_and_nothing_is_kept(small, watched):
             assert len(at_work) <= 1
         assert sampler._prefixes.tokens == 0
     assert sorted(finished) == [job.job_id for job in watched]
+
+
+def test_prompts_are_scored_with_the_same_bits_under_load():
+    """What the KL penalty is computed from: through the client, beside a learner and samples."""
+    options = EngineOptions(sampler=EmbeddedSamplerConfig(deterministic=True), threads=1)
+    with ServiceClient(engine_options=options) as service:
+        training = service.create_lora_training_client("tiny", rank=4, seed=0)
+        clients = [
+            service.create_sampling_client(base_model="tiny"),
+            training.save_weights_and_get_sampling_client(),
+        ]
+        prompts = [ModelInput.from_ints(range(100, 100 + length)) for length in (2, 37, 400)]
+        cases = [(client, prompt) for client in clients for prompt in prompts]
+        alone = [client.compute_logprobs(prompt).result() for client, prompt in cases]
+        data = [Datum(prompt, {"target_tokens": prompt.to_ints()}) for prompt in prompts]
+        learning = [training.forward_backward(data, "cross_entropy") for _ in range(4)]
+        params = SamplingParams(max_tokens=60, stop=[])
+        noise = [client.sample(prompt, 3, params) for client, prompt in cases]
+        scored = [client.compute_logprobs(prompt) for client, prompt in reversed(cases)]
+        for future in noise[::2]:
+            clients[0].interrupt(future)
+        assert [future.result() for future in reversed(scored)] == alone
+        for future in [*noise, *learning]:
+            future.result()
