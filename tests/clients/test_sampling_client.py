@@ -22,6 +22,7 @@ from tinker_rl.errors import (
     UnknownNameError,
     UnsupportedError,
 )
+from tinker_rl.futures import Promise
 
 STEP = AdamParams(learning_rate=2e-2)
 PROMPT = ModelInput.from_ints([5, 6, 7])
@@ -410,6 +411,62 @@ def test_a_sample_outlives_its_client_and_a_failing_sampler(service, train, monk
     crashing(monkeypatch, 1)
     got = future.result(30).sequences
     assert [s.tokens for s in got] == [s.tokens for s in expected]
+
+
+@given(crashes=st.integers(0, 2), pause=st.sampled_from([0.0, 0.03, 0.1]))
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_interrupt_is_heeded_by_a_sampler_that_was_replaced(service, caplog, crashes, pause):
+    client = service.create_sampling_client(base_model="tiny")
+    whole = client.sample(PROMPT, 2, params(max_tokens=300)).result()
+    with pytest.MonkeyPatch.context() as patch:
+        crashing(patch, crashes)
+        futures = [client.sample(PROMPT, 2, params(max_tokens=300)) for _ in range(3)]
+        time.sleep(pause)
+        client.interrupt(futures[0])
+        errors = [future.future().exception(30) for future in futures]
+    for future, error in zip(futures, errors, strict=True):
+        if error is not None:
+            assert crashes == 2
+            assert "failed twice" in str(error)
+            continue
+        for sequence, full in zip(future.result().sequences, whole.sequences, strict=True):
+            assert sequence.tokens == full.tokens[: len(sequence.tokens)]
+            if future is not futures[0]:
+                assert len(sequence.tokens) == 300
+            elif len(sequence.tokens) < 300:
+                assert sequence.stop_reason == "interrupted"
+
+
+def test_only_a_sample_in_flight_can_be_interrupted(service):
+    training = service.create_lora_training_client("tiny", rank=4, seed=0)
+    client = service.create_sampling_client(base_model="tiny")
+    saving = training.save_state("interrupted")
+    if not saving.done():
+        with pytest.raises(RequestError, match=r"sample in flight; got that of SaveState"):
+            client.interrupt(saving)
+    saving.result()
+    client.interrupt(saving)  # what is done stays as it is
+    with pytest.raises(RequestError, match=r"sample in flight; got another future"):
+        client.interrupt(Promise().future)
+
+
+@pytest.mark.parametrize("num_threads", [4])
+def test_interrupts_come_from_any_thread(service, num_threads):
+    client = service.create_sampling_client(base_model="tiny")
+    futures = [client.sample(PROMPT, 2, params(max_tokens=400, seed=i)) for i in range(8)]
+
+    def interrupt():
+        for future in futures:
+            client.interrupt(future)
+
+    threads = [threading.Thread(target=interrupt) for _ in range(num_threads)]
+    for thread in threads:
+        thread.start()
+    for future in futures:
+        reasons = {sequence.stop_reason for sequence in future.result(30).sequences}
+        assert reasons <= {"interrupted", "length"}
+    for thread in threads:
+        thread.join()
 
 
 def test_weights_that_cannot_be_made_ready_fail_whoever_opens_them(

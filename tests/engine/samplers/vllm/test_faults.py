@@ -181,6 +181,32 @@ def test_an_engine_that_cannot_start_again_is_an_error_and_a_later_request_begin
     assert answers.tokens([3]) == answers.tokens([1])
 
 
+def test_interrupts_are_heeded_by_engines_that_start_and_by_those_that_die(make_job):
+    answers = Answers()
+
+    async def main():
+        sampler = make(answers)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sampler.serve)
+            sampler.start(make_job(1, num_samples=2))
+            sampler.interrupt(1)  # before there is an engine
+            assert answers.tokens([1]) == [[[], []]]
+            sampler.start(make_job(2, max_tokens=900, num_samples=8))
+            for pid in await alive(sampler):
+                os.kill(pid, signal.SIGSTOP)  # it does not hear of it, and is replaced
+            sampler.interrupt(2)
+            sampler.interrupt(2)
+            sampler.start(make_job(3))
+            await answers.wait_for([2, 3])
+            tasks.cancel_scope.cancel()
+
+    anyio.run(main, backend="trio")
+    assert answers.tokens([2]) == [[[]] * 8]
+    assert {s.stop_reason for s in answers.answers[2].sequences} == {"interrupted"}
+    assert len(answers.tokens([3])[0][0]) == 8
+    assert set(answers.times.values()) == {1}
+
+
 def test_a_request_that_takes_too_long_is_told_so(make_job):
     answers = Answers()
 
