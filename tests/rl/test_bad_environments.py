@@ -103,6 +103,11 @@ class ObservesOne(Good):
         return PROMPT
 
 
+class StopsNowhere(Good):
+    async def initial_observation(self):
+        return PROMPT, 7
+
+
 class Leaks(Good):
     async def initial_observation(self):
         tasks = await anyio.create_task_group().__aenter__()
@@ -151,6 +156,7 @@ BAD = {
     EndsInNothing: ("step", "TypeError", "to be a ModelInput, an empty one where nothing comes"),
     ObservesText: ("initial_observation", "ShapeError", "at least one token; got a str"),
     ObservesOne: ("initial_observation", "TypeError", "cannot unpack"),
+    StopsNowhere: ("initial_observation", "TypeError", "a list of token ids or of strings; got a"),
     Leaks: ("step", "LeakedTaskError", "expected every task group and cancel scope to be left"),
     LeaksAChildThatFails: ("step", "LeakedTaskError", "got one that is still open"),
     Lost: ("initial_observation", "UnknownNameError", "Lost.runs_in: expected where its methods"),
@@ -244,6 +250,24 @@ def test_a_task_that_asyncio_was_asked_for_itself_ends_with_the_loop():
     assert isinstance(first, RolledOutGroup)
     assert isinstance(second, RolledOutGroup)
     assert ended == [True]
+
+
+def test_waiting_for_a_thread_is_not_counted_as_a_slow_call(backend):
+    class Slow(Good):
+        runs_in = "thread"
+
+        async def step(self, action, *, extra=None):
+            time.sleep(0.1)  # noqa: ASYNC251
+            return DONE
+
+    limits = RolloutLimits(max_blocking_threads=1, max_step_seconds=1)
+
+    async def main():
+        return await beside_each_other(Builder(*[Slow] * 9), Builder(*[Slow] * 9), limits=limits)
+
+    outcomes = anyio.run(main, backend=backend)
+    assert all(isinstance(outcome, RolledOutGroup) for outcome in outcomes)
+    assert max(outcome.times.longest_env_seconds for outcome in outcomes) > 1
 
 
 class Endless(Good):

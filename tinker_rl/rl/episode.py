@@ -193,7 +193,7 @@ class _Episode:
         returned = await self._call(method)
         try:
             observation, stop = returned
-            _check_observation(observation)
+            _check_observation(observation, stop)
         except (TypeError, ValueError) as error:
             raise env_failure(method, error, self.last_method) from error
         return observation, stop
@@ -298,8 +298,13 @@ class _Episode:
         )
 
 
-def _check_observation(observation: Any) -> None:
-    """An observation to act on has a token to predict the next from."""
+def _check_observation(observation: Any, stop: Any) -> None:
+    """An observation to act on has a token to predict the next from, and something that ends it."""
+    if not isinstance(stop, list | tuple | str | None):
+        raise TypeError(
+            "expected a stop condition that is a list of token ids or of strings; got a "
+            f"{type(stop).__name__}"
+        )
     if isinstance(observation, ModelInput) and observation.length > 0:
         return
     got = (
@@ -314,7 +319,7 @@ def _check_step(result: Any) -> None:
     if not isinstance(result, StepResult):
         raise TypeError(f"expected a StepResult; got {type(result).__name__}")
     if not result.episode_done:
-        _check_observation(result.next_observation)
+        _check_observation(result.next_observation, result.next_stop_condition)
     elif not isinstance(result.next_observation, ModelInput):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
             "expected StepResult.next_observation to be a ModelInput, an empty one where nothing "
