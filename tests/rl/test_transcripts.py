@@ -50,6 +50,14 @@ def test_every_token_is_shown_once_and_nothing_is_invented(episodes, folder, dat
     assert page.count("==== step 3, group 17") == len(records)
 
 
+def test_members_keep_their_places_when_others_are_left_out(tmp_path, episodes):
+    group = episodes.group_of([1.0, 0.0])
+    outcome = RolledOutGroup(group=group, tags=(), num_sampled_tokens=0, members=(1, 3))
+    write_transcripts(tmp_path, 3, [(0, outcome)], Words())
+    records, _ = read(tmp_path)
+    assert [(record["member"], record["reward"]) for record in records] == [(1, 1.0), (3, 0.0)]
+
+
 def test_dropped_groups_are_shown_with_their_error(tmp_path):
     dropped = DroppedGroup(
         failure=EnvFailure("step", "OSError", "gone"), member=1, num_sampled_tokens=0

@@ -70,10 +70,11 @@ def _records(
     group = outcome.group
     rewards = group.get_total_rewards()
     advantages = group_advantages(rewards)
-    for member, trajectory in enumerate(group.trajectories_G):
+    places = outcome.members or range(len(group.trajectories_G))
+    for member, (place, trajectory) in enumerate(zip(places, group.trajectories_G, strict=True)):
         yield {
             "group": number,
-            "member": member,
+            "member": place,
             "tags": list(outcome.tags),
             "outcome": "truncated" if trajectory.truncated else "completed",
             "stop_reason": trajectory.stop_reason,
