@@ -84,7 +84,13 @@ def run(service, config, backend="trio"):
 
 def lines(log_path, name="metrics.jsonl"):
     path = log_path / name
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if name != "metrics.jsonl":
+        return found
+    by_step = {}  # an evaluation has a row of its own
+    for row in found:
+        by_step.setdefault(row["step"], {}).update(row)
+    return [by_step[step] for step in sorted(by_step)]
 
 
 def acting_versions(log_path):

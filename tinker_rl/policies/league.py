@@ -75,6 +75,17 @@ class League:
         self._members = dict(members)
         self._newest = max(members, default=-1)
 
+    def members_after(self, versions: Iterable[int]) -> list[int]:
+        """Which versions such a league keeps, when these were offered one after the other."""
+        members: list[int] = []
+        for version in versions:
+            if version % self._every == 0:
+                members.append(version)
+            horizon = version - self._max_lag
+            old = kept_versions((v for v in members if v <= horizon), self._max_size)
+            members = [v for v in members if v > horizon or v in old]
+        return members
+
     def opponent(self, key: EpisodeKey, up_to_version: int | None = None) -> FrozenPolicy:
         """Draw a member for one episode; the same key draws the same one.
 

@@ -13,7 +13,7 @@ from tinker_rl.policies.seeds import EpisodeKey
 from tinker_rl.policies.types import Policy, Refresh
 
 if TYPE_CHECKING:
-    from tinker_rl.clients import TrainingClient
+    from tinker_rl.clients import SamplingClient, TrainingClient
 
 __all__ = ["LivePolicy"]
 
@@ -76,15 +76,27 @@ class LivePolicy:
                 f"{num_batches_committed}. Count the batches committed so far."
             )
         client = await self._training_client.save_weights_and_get_sampling_client_async()
-        policy = FrozenPolicy(
-            client,
-            max_tokens=self._max_tokens,
-            temperature=self._temperature,
-            policy_version=num_batches_committed,
-        )
-        self._versions[num_batches_committed] = policy
+        policy = self.adopt(num_batches_committed, client)
         if self._refresh == "publish":
             self._in_flight.interrupt()
+        return policy
+
+    def adopt(self, policy_version: int, sampling_client: SamplingClient) -> FrozenPolicy:
+        """Take in a version that was published in an earlier start, or elsewhere.
+
+        Args:
+            policy_version: Its number.
+            sampling_client: Samples with its weights.
+        Returns:
+            The policy that acts with exactly these weights.
+        """
+        policy = FrozenPolicy(
+            sampling_client,
+            max_tokens=self._max_tokens,
+            temperature=self._temperature,
+            policy_version=policy_version,
+        )
+        self._versions[policy_version] = policy
         return policy
 
     def at(self, policy_version: int) -> Policy:

@@ -4,6 +4,8 @@ r"""Reinforcement learning on problems with a checkable answer: the place to sta
     python -m tinker_rl.recipes.rl_basic dataset=gsm8k data_path=../shared/data/gsm8k max_steps=3
     python -m tinker_rl.recipes.rl_basic model_name=meta-llama/Llama-3.1-8B dataset=gsm8k
     python -m tinker_rl.recipes.rl_basic model_name=tiny sampler=vllm max_steps=2
+    python -m tinker_rl.recipes.rl_basic max_steps_off_policy=2 num_minibatches=4
+    python -m tinker_rl.recipes.rl_basic max_steps_off_policy=2 lag=fixed
 
 Stopped by Ctrl-C or killed, the same command goes on where it was.
 """
@@ -23,10 +25,19 @@ from rich.console import Console
 
 from tinker_rl.envs import get_dataset_builder
 from tinker_rl.lineup import model_path, renderer_name
+from tinker_rl.policies import Refresh
 from tinker_rl.recipes.command import INTERRUPTED, run_command
 from tinker_rl.recipes.sampler import SamplerName, choose_sampler, open_service
+from tinker_rl.rl import (
+    AsyncConfig,
+    Lag,
+    LogdirBehavior,
+    OnWeightSyncError,
+    RunSummary,
+    Straggler,
+    StreamMinibatchConfig,
+)
 from tinker_rl.rl import Config as TrainConfig
-from tinker_rl.rl import LogdirBehavior, OnWeightSyncError, RunSummary
 from tinker_rl.rl import main as train
 
 LARGE_GPU_GB = 40
@@ -50,7 +61,26 @@ class Config:
     lora_rank: int = chz.field(default=32, doc="Rank of the adapter.")
     max_tokens: int | None = chz.field(default=None, doc="Longest answer, in tokens.")
     max_steps: int | None = chz.field(default=None, doc="Optimiser steps.")
-    loss_fn: str = chz.field(default="importance_sampling", doc="The learner's loss.")
+    num_substeps: int = chz.field(default=1, doc="Optimiser steps that a batch is split into.")
+    loss_fn: str | None = chz.field(
+        default=None, doc="The learner's loss; importance_sampling, or ppo off-policy."
+    )
+    kl_penalty_coef: float = chz.field(default=0.0, doc="Weight of the KL to the base model.")
+    max_steps_off_policy: int = chz.field(
+        default=0, doc="How many steps sampling may run ahead of training; 0: on-policy."
+    )
+    lag: Lag = chz.field(
+        default="newest", doc="newest weights act, or exactly those so many steps old: fixed."
+    )
+    refresh: Refresh = chz.field(
+        default="never", doc="Whether running episodes take up new weights: never|turn|publish."
+    )
+    straggler: Straggler = chz.field(
+        default="wait", doc="wait for long episodes, or mask those that come too late."
+    )
+    num_minibatches: int | None = chz.field(
+        default=None, doc="Parts of a substep that train as soon as they are complete."
+    )
     n_test: int = chz.field(default=200, doc="Held-out problems; 0: no evaluation.")
     eval_every: int = chz.field(default=20, doc="Steps between evaluations.")
     save_every: int = chz.field(default=20, doc="Steps between checkpoints.")
@@ -112,6 +142,7 @@ def train_config(config: Config, model: str, dataset: str, console: Console) -> 
     renderer = config.renderer_name or renderer_name(model)
     slug = f"{Path(model).name}_{dataset}_seed{config.seed}"
     max_steps = defaults.max_steps if config.max_steps is None else config.max_steps
+    batch_size = _or(config.batch_size, defaults.batch_size)
     settings: dict[str, Any] = {"data_path": config.data_path, "n_test": config.n_test}
     if dataset == "arithmetic":
         settings["n_batches"] = 1000  # not max_steps, so that a longer run is still the same run
@@ -123,7 +154,7 @@ def train_config(config: Config, model: str, dataset: str, console: Console) -> 
         renderer_name=renderer,
         dataset_builder=get_dataset_builder(
             dataset,
-            batch_size=_or(config.batch_size, defaults.batch_size),
+            batch_size=batch_size,
             group_size=_or(config.group_size, defaults.group_size),
             model_name_for_tokenizer=model,
             renderer_name=renderer,
@@ -134,7 +165,11 @@ def train_config(config: Config, model: str, dataset: str, console: Console) -> 
         lora_rank=config.lora_rank,
         max_tokens=_or(config.max_tokens, defaults.max_tokens),
         max_steps=max_steps,
+        num_substeps=config.num_substeps,
         loss_fn=config.loss_fn,
+        kl_penalty_coef=config.kl_penalty_coef,
+        async_config=_async_config(config, batch_size),
+        stream_minibatch_config=_stream_config(config, batch_size),
         eval_every=config.eval_every if config.n_test else 0,
         save_every=config.save_every,
         on_weight_sync_error=config.on_weight_sync_error,
@@ -144,8 +179,37 @@ def train_config(config: Config, model: str, dataset: str, console: Console) -> 
     )
 
 
+def _async_config(config: Config, batch_size: int) -> AsyncConfig | None:
+    """None where every option is that of an on-policy run."""
+    on_policy = AsyncConfig(max_steps_off_policy=0, groups_per_batch=batch_size)
+    asked = AsyncConfig(
+        max_steps_off_policy=config.max_steps_off_policy,
+        groups_per_batch=batch_size,
+        lag=config.lag,
+        refresh=config.refresh,
+        straggler=config.straggler,
+    )
+    return None if asked == on_policy else asked
+
+
+def _stream_config(config: Config, batch_size: int) -> StreamMinibatchConfig | None:
+    if config.num_minibatches is None:
+        return None
+    return StreamMinibatchConfig(
+        groups_per_batch=batch_size, num_minibatches=config.num_minibatches
+    )
+
+
 def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
+
+
+REPRODUCIBLE = {
+    "embedded": "lag=fixed: the same command gives the same weights, bit for bit; for it, samples "
+    "are drawn one request at a time",
+    "vllm": "lag=fixed: which weights sample what is reproducible; what vLLM samples is so up to "
+    "rounding only (with sampler=embedded, bit for bit)",
+}
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,7 +281,8 @@ SAMPLE = """\
 
 async def train_with(options: TrainConfig, sampler: SamplerName) -> RunSummary:
     """Run, or go on, with an engine of this process that has the sampler."""
-    service = await anyio.to_thread.run_sync(open_service, sampler)
+    is_deterministic = options.schedule.lag == "fixed"
+    service = await anyio.to_thread.run_sync(open_service, sampler, is_deterministic)
     try:
         return await train(options, service)
     finally:
@@ -235,6 +300,8 @@ async def main(config: Config) -> None:
     options = train_config(config, model, dataset, console)  # before the heavy engine is imported
     sampler, why = choose_sampler(config.sampler, model)
     console.print(f"sampler [bold]{sampler}[/]: {why}")
+    if config.lag == "fixed":
+        console.print(REPRODUCIBLE[sampler])
     options = chz.replace(options, sampler_name=sampler)
     started = time.perf_counter()
     run = await train_with(options, sampler)

@@ -31,8 +31,12 @@ def choose_sampler(asked: SamplerName, model: str) -> tuple[SamplerName, str]:
     return "embedded", "it suits tiny" if model == "tiny" else "vLLM is not installed"
 
 
-def open_service(sampler: SamplerName) -> ServiceClient:
-    """An engine in this process with that sampler."""
+def open_service(sampler: SamplerName, is_deterministic: bool = False) -> ServiceClient:
+    """An engine in this process with that sampler; deterministic where the sampler can be."""
     from tinker_rl.engine.local import EngineOptions
+    from tinker_rl.engine.samplers.embedded import EmbeddedSamplerConfig
 
-    return ServiceClient(engine_options=EngineOptions(sampler=sampler))
+    option = sampler
+    if is_deterministic and sampler == "embedded":
+        option = EmbeddedSamplerConfig(deterministic=True)
+    return ServiceClient(engine_options=EngineOptions(sampler=option))

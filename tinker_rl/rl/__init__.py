@@ -7,12 +7,11 @@ from tinker_rl.rl.advantages import (
 )
 from tinker_rl.rl.checkpoints import CheckpointRecord
 from tinker_rl.rl.config import (
-    AsyncConfig,
     Config,
+    KLReferenceConfig,
     LogdirBehavior,
     SamplingClientEvaluator,
     SamplingClientEvaluatorBuilder,
-    StreamMinibatchConfig,
 )
 from tinker_rl.rl.data import TrainingSequence, assemble_training_data, trajectory_to_data
 from tinker_rl.rl.episode import do_single_rollout
@@ -39,8 +38,9 @@ from tinker_rl.rl.outcomes import (
 )
 from tinker_rl.rl.publisher import OnWeightSyncError
 from tinker_rl.rl.rollouts import do_group_rollout
+from tinker_rl.rl.schedules import AsyncConfig, StreamMinibatchConfig
 from tinker_rl.rl.train import RunSummary, main, train
-from tinker_rl.rl.window import Commit, Minibatch, Ticket, Window
+from tinker_rl.rl.window import Commit, Lag, Minibatch, Straggler, Ticket, Window
 
 __all__ = [
     "AsyncConfig",
@@ -54,6 +54,8 @@ __all__ = [
     "GroupOutcome",
     "GroupPolicy",
     "InfraFailure",
+    "KLReferenceConfig",
+    "Lag",
     "LogdirBehavior",
     "LossConfig",
     "MemberFailure",
@@ -69,6 +71,7 @@ __all__ = [
     "RunSummary",
     "SamplingClientEvaluator",
     "SamplingClientEvaluatorBuilder",
+    "Straggler",
     "StreamMinibatchConfig",
     "Ticket",
     "TrainingSequence",

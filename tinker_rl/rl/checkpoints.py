@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,13 @@ from tinker_rl.rl.files import JsonLines
 if TYPE_CHECKING:
     from tinker_rl.clients import ServiceClient, TrainingClient
 
-__all__ = ["CHECKPOINTS_FILE", "CheckpointLog", "CheckpointRecord", "load_newest"]
+__all__ = [
+    "CHECKPOINTS_FILE",
+    "CheckpointLog",
+    "CheckpointRecord",
+    "load_newest",
+    "save_checkpoint",
+]
 
 CHECKPOINTS_FILE = "checkpoints.jsonl"
 
@@ -55,6 +62,32 @@ class CheckpointLog:
         if any(record.batch > batch for record in records):
             kept = [record for record in records if record.batch <= batch]
             self._lines.replace([msgspec.to_builtins(record) for record in kept])
+
+
+async def save_checkpoint(
+    training_client: TrainingClient,
+    log: CheckpointLog,
+    batch: int,
+    metadata: Mapping[str, str],
+    *,
+    is_final: bool = False,
+) -> CheckpointRecord:
+    """Save the state of a model after `batch` batches, and record it once it is wholly saved."""
+    name = "final" if is_final else f"{batch:06d}"
+    metadata = {"step": str(batch), **metadata}
+    save_state = training_client.save_state_async
+    state = await save_state(name, overwrite=True, user_metadata=metadata)
+    save_sampler = training_client.save_weights_for_sampler_async
+    sampler = await save_sampler(name, user_metadata=metadata)
+    record = CheckpointRecord(
+        name=name,
+        batch=batch,
+        state_path=(await state).path,
+        sampler_path=(await sampler).path,
+        final=is_final,
+    )
+    log.append(record)
+    return record
 
 
 async def load_newest(

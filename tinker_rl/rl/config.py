@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 import chz
 
 from tinker_rl.envs import RLDatasetBuilder
-from tinker_rl.errors import ConfigError, UnsupportedError
+from tinker_rl.errors import ConfigError
+from tinker_rl.policies.league import League
+from tinker_rl.rl.corrections import resolve_loss
+from tinker_rl.rl.group_policies import FailFast, GroupPolicy
+from tinker_rl.rl.journal import TrainingOptions
 from tinker_rl.rl.limits import RolloutLimits
 from tinker_rl.rl.publisher import OnWeightSyncError
+from tinker_rl.rl.schedules import (
+    AsyncConfig,
+    Schedule,
+    StreamMinibatchConfig,
+    schedule_problems,
+)
 
 if TYPE_CHECKING:
     from tinker_rl.clients import SamplingClient
 
 __all__ = [
-    "AsyncConfig",
     "Config",
+    "KLReferenceConfig",
     "LogdirBehavior",
     "SamplingClientEvaluator",
     "SamplingClientEvaluatorBuilder",
-    "StreamMinibatchConfig",
 ]
 
 LogdirBehavior: TypeAlias = Literal["delete", "resume", "ask", "raise"]
@@ -41,19 +50,13 @@ SamplingClientEvaluatorBuilder: TypeAlias = Callable[[], SamplingClientEvaluator
 
 
 @chz.chz
-class AsyncConfig:
-    """Sampling runs ahead of training."""
+class KLReferenceConfig:
+    """Frozen weights that the policy is kept close to."""
 
-    max_steps_off_policy: int = chz.field(doc="Greatest age of a group when it trains, in steps.")
-    groups_per_batch: int = chz.field(doc="Groups in a batch, as many as the dataset's.")
-
-
-@chz.chz
-class StreamMinibatchConfig:
-    """Training starts when a part of the batch is complete."""
-
-    groups_per_batch: int = chz.field(doc="Groups in a batch, as many as the dataset's.")
-    num_minibatches: int = chz.field(doc="Equal parts of the batch.")
+    base_model: str = chz.field(doc="The run's own base model: no second one is held in memory.")
+    load_checkpoint_path: str | None = chz.field(
+        default=None, doc="Checkpoint of an adapter on it; None: the base model itself."
+    )
 
 
 @chz.chz
@@ -77,7 +80,11 @@ class Config:
     max_steps: int | None = chz.field(default=None, doc="Steps at most; None: the whole dataset.")
     num_epochs: int = chz.field(default=1, doc="Passes over the dataset.")
     num_substeps: int = chz.field(default=1, doc="Optimiser steps that a batch is split into.")
-    loss_fn: str = chz.field(default="importance_sampling", doc="The learner's loss.")
+    loss_fn: str | None = chz.field(
+        default=None,
+        doc="The learner's loss, or truncated_importance_sampling; None: importance_sampling, and "
+        "ppo where sampling runs ahead.",
+    )
     loss_fn_config: dict[str, Any] | None = chz.field(default=None, doc="Options of the loss.")
     remove_constant_reward_groups: bool = chz.field(
         default=False, doc="Leave out groups in which all earned the same."
@@ -86,13 +93,33 @@ class Config:
     load_checkpoint_path: str | None = chz.field(
         default=None, doc="Checkpoint whose weights to start from."
     )
-    kl_penalty_coef: float = chz.field(default=0.0, doc="Not there yet; 0 only.")
+    kl_penalty_coef: float = chz.field(
+        default=0.0, doc="Weight of the KL to the reference in the advantages; 0: none."
+    )
+    kl_discount_factor: float = chz.field(
+        default=0.0, doc="Share of the next token's penalty that a token answers for, too."
+    )
+    kl_reference_config: KLReferenceConfig | None = chz.field(
+        default=None, doc="The reference; None: the base model."
+    )
+    kl_warn: float = chz.field(
+        default=0.05, doc="KL between sampler and learner, in nats a token, that is warned of."
+    )
+    kl_stop: float | None = chz.field(
+        default=None, doc="The same at which the run stops; None: never."
+    )
 
     temperature: float = chz.field(default=1.0, doc="Of the sampler.")
     allow_mismatched_sampling: bool = chz.field(
         default=False, doc="Allow a temperature other than 1, which the losses do not know of."
     )
     limits: RolloutLimits = chz.field(default_factory=RolloutLimits, doc="Bounds of an episode.")
+    group_policy: GroupPolicy = chz.field(
+        default_factory=FailFast, doc="What becomes of a group in which an episode fails."
+    )
+    league: League | None = chz.field(
+        default=None, doc="Takes in past versions, for environments that play against them."
+    )
     max_concurrent_groups: int | None = chz.field(
         default=None, doc="Groups rolled out at a time; None: as many as the schedule admits."
     )
@@ -120,9 +147,11 @@ class Config:
 
     seed: int = chz.field(default=0, doc="Of the adapter, the sampler and the environments.")
     base_url: str | None = chz.field(default=None, doc="Address of an engine; None: this process.")
-    async_config: AsyncConfig | None = chz.field(default=None, doc="Not there yet.")
+    async_config: AsyncConfig | None = chz.field(
+        default=None, doc="Lets sampling run ahead of training."
+    )
     stream_minibatch_config: StreamMinibatchConfig | None = chz.field(
-        default=None, doc="Not there yet."
+        default=None, doc="Lets training begin before its batch is complete."
     )
 
     @property
@@ -130,63 +159,129 @@ class Config:
         """`log_path` as a path."""
         return Path(self.log_path)
 
+    @property
+    def schedule(self) -> Schedule:
+        """When sampling and training may overlap."""
+        return Schedule.of(self.async_config, self.stream_minibatch_config, self.num_substeps)
+
+    @property
+    def loss(self) -> tuple[str, dict[str, Any] | None]:
+        """The engine's loss and its options, defaults filled in."""
+        is_off_policy = self.schedule.is_off_policy
+        return resolve_loss(self.loss_fn, self.loss_fn_config, is_off_policy)
+
+    @property
+    def checkpoint_metadata(self) -> dict[str, str]:
+        """What is kept with every checkpoint."""
+        names = ("recipe_name", "renderer_name", "sampler_name")
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def training_options(self) -> TrainingOptions:
+        """What decides, beside its groups, what a batch does to the weights."""
+        loss_fn, loss_fn_config = self.loss
+        streams = self.stream_minibatch_config
+        return TrainingOptions(
+            learning_rate=self.learning_rate,
+            loss_fn=loss_fn,
+            loss_fn_config=loss_fn_config,
+            num_substeps=self.num_substeps,
+            num_minibatches=streams.num_minibatches if streams else None,
+            remove_constant_reward_groups=self.remove_constant_reward_groups,
+            kl_penalty_coef=self.kl_penalty_coef,
+            kl_discount_factor=self.kl_discount_factor,
+            max_token_age=self.schedule.max_token_age,
+        )
+
     @chz.validate
-    def _numbers_are_in_range(self) -> None:
-        at_least = {
-            "max_tokens": 1,
-            "num_epochs": 1,
-            "num_substeps": 1,
-            "lora_rank": 1,
-            "eval_every": 0,
-            "save_every": 0,
-            "num_groups_to_log": 0,
-            "max_failed_group_fraction": 0,
-            "max_weight_sync_failures": 1,
-            "temperature": 0,
-        }
-        if self.max_steps is not None:
-            at_least["max_steps"] = 0
-        if self.max_concurrent_groups is not None:
-            at_least["max_concurrent_groups"] = 1
-        for name, least in at_least.items():
-            value = getattr(self, name)
-            if not value >= least:
-                raise ConfigError(f"{name}: expected {least} or more; got {value}. Change it.")
-        if not 0 < self.learning_rate < float("inf"):
+    def _options_fit_together(self) -> None:
+        problems = [
+            *self._number_problems(),
+            *self._choice_problems(),
+            *schedule_problems(self.async_config, self.stream_minibatch_config, self.num_substeps),
+            *self._kl_problems(),
+        ]
+        if len(problems) == 1:
+            raise ConfigError(problems[0])
+        if problems:
             raise ConfigError(
+                f"Config: expected options that fit together; got {len(problems)} that do not:\n  "
+                + "\n  ".join(problems)
+            )
+
+    def _number_problems(self) -> Iterator[str]:
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                yield f"{name}: expected {least} or more; got {value}. Change it."
+        if not 0 < self.learning_rate < float("inf"):
+            yield (
                 f"learning_rate: expected a finite number above 0; got {self.learning_rate}. "
                 "Change it."
             )
 
-    @chz.validate
-    def _weight_sync_errors_are_handled(self) -> None:
+    def _choice_problems(self) -> Iterator[str]:
         known = get_args(OnWeightSyncError)
         if self.on_weight_sync_error not in known:
-            raise ConfigError(
+            yield (
                 f"on_weight_sync_error: expected one of {', '.join(known)}; got "
                 f"{self.on_weight_sync_error!r}. Change it."
             )
-
-    @chz.validate
-    def _schedule_is_there(self) -> None:
-        """The one place that says which schedules and shapings run today."""
-        missing = {
-            "async_config": self.async_config is not None,
-            "stream_minibatch_config": self.stream_minibatch_config is not None,
-            "kl_penalty_coef": self.kl_penalty_coef != 0,
-        }
-        for name, is_asked_for in missing.items():
-            if is_asked_for:
-                raise UnsupportedError(
-                    f"{name}: expected its default; got {getattr(self, name)!r}. It is not there "
-                    "yet: runs are on-policy, without a KL penalty. Leave it out."
-                )
-
-    @chz.validate
-    def _sampling_matches_the_loss(self) -> None:
         if self.temperature != 1.0 and not self.allow_mismatched_sampling:
-            raise ConfigError(
-                f"temperature: expected 1, at which the learner's probabilities are those that "
+            yield (
+                "temperature: expected 1, at which the learner's probabilities are those that "
                 f"were sampled from; got {self.temperature}. Leave it out, or set "
                 "allow_mismatched_sampling=True to train on the wrong ratios all the same."
             )
+
+    def _kl_problems(self) -> Iterator[str]:
+        reference = self.kl_reference_config
+        if reference is not None and self.kl_penalty_coef == 0:
+            yield (
+                "kl_penalty_coef: expected more than 0 with a kl_reference_config; got 0, with "
+                "which the reference does nothing. Set it, or leave the reference out."
+            )
+        if reference is not None and reference.base_model != self.model_name:
+            yield (
+                f"kl_reference_config.base_model: expected model_name={self.model_name!r}, since "
+                f"no second base model is held in memory; got {reference.base_model!r}. Take an "
+                "adapter of the same base as the reference."
+            )
+        if not 0 <= self.kl_discount_factor <= 1:
+            yield (
+                f"kl_discount_factor: expected 0 to 1; got {self.kl_discount_factor}. Change it."
+            )
+        if self.kl_stop is not None and not self.kl_stop >= self.kl_warn:
+            yield (
+                f"kl_stop: expected kl_warn={self.kl_warn} or more; got {self.kl_stop}. Change one."
+            )
+        if self.loss[0] in UNMASKED_LOSSES and self.schedule.max_token_age is not None:
+            yield (
+                f"loss_fn: expected a loss that an advantage of 0 masks, with straggler='mask'; "
+                f"got {self.loss[0]!r}, which would train tokens over age. Take ppo, cispo or "
+                "importance_sampling, or straggler='wait'."
+            )
+
+
+UNMASKED_LOSSES = ("dro", "gspo")
+"""Losses in which tokens of advantage 0 still count."""
+
+
+LEAST = {
+    "max_tokens": 1,
+    "num_epochs": 1,
+    "num_substeps": 1,
+    "lora_rank": 1,
+    "eval_every": 0,
+    "save_every": 0,
+    "num_groups_to_log": 0,
+    "max_failed_group_fraction": 0,
+    "max_weight_sync_failures": 1,
+    "temperature": 0,
+    "max_steps": 0,
+    "max_concurrent_groups": 1,
+    "kl_penalty_coef": 0,
+    "kl_warn": 0,
+}
+"""Lowest values of options that are numbers; None passes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import shutil
 import sys
@@ -15,10 +16,11 @@ from typing import Any
 import chz
 import msgspec
 
-from tinker_rl.errors import ConfigError
+from tinker_rl.errors import ConfigError, JournalError
 from tinker_rl.rl.checkpoints import CHECKPOINTS_FILE
 from tinker_rl.rl.config import LogdirBehavior
 from tinker_rl.rl.files import write_text
+from tinker_rl.rl.journal import JOURNAL_FILE, Journal
 
 __all__ = [
     "CONFIG_FILE",
@@ -27,6 +29,7 @@ __all__ = [
     "config_differences",
     "dump_config",
     "lock_log_dir",
+    "options_hash",
     "prepare_log_dir",
 ]
 
@@ -45,6 +48,8 @@ MAY_DIFFER = frozenset(
         "base_url",
         "behavior_if_log_dir_exists",
         "eval_every",
+        "kl_stop",
+        "kl_warn",
         "log_path",
         "max_concurrent_groups",
         "max_failed_group_fraction",
@@ -97,6 +102,12 @@ def config_differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [] if old == new else [f"{path}: {_shown(old)} -> {_shown(new)}"]
 
 
+def options_hash(config: Mapping[str, Any]) -> str:
+    """Of a dumped config, without what may differ from one start to the next."""
+    kept = {name: value for name, value in config.items() if name not in MAY_DIFFER}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
 _MISSING = object()
 
 
@@ -127,7 +138,7 @@ def check_log_dir(
     if not log_dir.exists() or (log_dir.is_dir() and not any(log_dir.iterdir())):
         return
     old = _read_config(log_dir)
-    if not any((log_dir / name).exists() for name in RESULT_FILES):
+    if not _has_results(log_dir):
         return
     differences = config_differences(old, config)
     if behavior == "ask":
@@ -139,6 +150,19 @@ def check_log_dir(
         )
     if behavior == "delete":
         shutil.rmtree(log_dir)
+
+
+def _has_results(log_dir: Path) -> bool:
+    """Whether the run in the folder has something to lose."""
+    if any((log_dir / name).exists() for name in RESULT_FILES):
+        return True
+    if not (log_dir / JOURNAL_FILE).exists():
+        return False
+    try:
+        with Journal.read(log_dir / JOURNAL_FILE) as journal:
+            return bool(journal.finished_groups())
+    except JournalError:
+        return True
 
 
 _CHOICES = "Choose another log_path, or behavior_if_log_dir_exists=resume or delete."

@@ -25,7 +25,7 @@ async def run_pipeline(
     Cancelled, it drops the groups in flight and those finished but not yet learned from.
 
     Args:
-        window: What may start, and what trains together. It starts and ends without groups.
+        window: What may start, and what trains together. It starts without groups in flight.
         roll_out: Gives a group's result. What it raises ends the pipeline.
         learn: Trains on a minibatch; returns what it committed, or None.
         max_concurrent_groups: Most calls of `roll_out` at a time.
@@ -48,15 +48,19 @@ async def run_pipeline(
                     await published.wait()
                 rollouts.start_soon(roll_out_one, window.admit())
 
+    async def learn_what_is_ready() -> None:
+        while (minibatch := window.next_minibatch()) is not None:
+            commit = await learn(minibatch)
+            if commit is not None:
+                window.publish(commit)
+                published.set()
+
     async def learn_in_order() -> None:
         async with recv_group:
+            await learn_what_is_ready()  # of groups that an earlier start finished
             async for group, result in recv_group:
                 window.finish(group, result)
-                while (minibatch := window.next_minibatch()) is not None:
-                    commit = await learn(minibatch)
-                    if commit is not None:
-                        window.publish(commit)
-                        published.set()
+                await learn_what_is_ready()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(feed)

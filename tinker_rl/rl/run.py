@@ -1,79 +1,107 @@
-"""One start of a run: rolls out, learns, publishes, evaluates, saves, and writes down all of it."""
+"""One start of a run: comes back to where it was, then rolls out, learns, publishes, evaluates."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 
 from tinker_rl.envs import RLDataset
 from tinker_rl.errors import ConfigError
-from tinker_rl.policies import EpisodeKey, LivePolicy
-from tinker_rl.rl.advantages import compute_advantages, has_constant_reward
-from tinker_rl.rl.checkpoints import CheckpointLog, CheckpointRecord
+from tinker_rl.policies import LivePolicy
+from tinker_rl.rl.batch_training import BatchTrainer, check_loss
+from tinker_rl.rl.checkpoints import CheckpointLog, CheckpointRecord, save_checkpoint
 from tinker_rl.rl.config import Config, SamplingClientEvaluator
-from tinker_rl.rl.data import assemble_training_data
-from tinker_rl.rl.error_budget import ErrorBudget, describe_failure
+from tinker_rl.rl.error_budget import ErrorBudget
+from tinker_rl.rl.evaluations import Evaluations
 from tinker_rl.rl.evaluator import RLTestSetEvaluator
 from tinker_rl.rl.files import JsonLines
-from tinker_rl.rl.learner import LossConfig, TrainStepOutput, train_step
+from tinker_rl.rl.journal import (
+    CommitRecord,
+    EvaluationRecord,
+    GroupRecord,
+    Journal,
+    Record,
+    StartRecord,
+)
+from tinker_rl.rl.kl_limit import KLLimit
+from tinker_rl.rl.learner import TrainStepOutput
 from tinker_rl.rl.log_dir import METRICS_FILE
-from tinker_rl.rl.outcomes import DroppedGroup, GroupOutcome, RolledOutGroup
+from tinker_rl.rl.outcomes import DroppedGroup, RolledOutGroup
+from tinker_rl.rl.past import Past
 from tinker_rl.rl.pipeline import run_pipeline
 from tinker_rl.rl.problems import NumberedGroups
 from tinker_rl.rl.progress import RunProgress
-from tinker_rl.rl.publisher import Publisher
-from tinker_rl.rl.rollouts import do_group_rollout
+from tinker_rl.rl.publisher import Publication, Publisher
+from tinker_rl.rl.replay import replay_step
+from tinker_rl.rl.rolling import Rolling
+from tinker_rl.rl.saved_versions import SavedVersions
 from tinker_rl.rl.step_metrics import batch_metrics
+from tinker_rl.rl.stopwatch import Stopwatch
 from tinker_rl.rl.transcripts import write_transcripts
-from tinker_rl.rl.window import Commit, Minibatch, Ticket, Window
+from tinker_rl.rl.window import Commit, Minibatch, Window
 
 if TYPE_CHECKING:
-    from tinker_rl.clients import TrainingClient
+    from tinker_rl.clients import SamplingClient, ServiceClient, TrainingClient
 
 __all__ = ["Run"]
 
-Batch = Minibatch[GroupOutcome | None]
-
 
 class Run:
-    """The state of a run from the step it starts at to the last.
+    """The state of a run from the version it comes back to until the last.
 
-    A step is committed when its batch is trained on and the new weights are published, or could not
-    be; its row is written then, and a checkpoint only after the row. `num_committed` is what a
-    checkpoint means, and the policy's own version what acts: older, where publishing failed.
+    A step is committed when its batch is trained on, the new weights are published, or could not
+    be, and the journal says so; its row is written then, and a checkpoint only after the row.
+    `num_committed` is what a checkpoint means, and the policy's own version what acts: older, where
+    publishing failed.
 
     Args:
         config: Options.
-        training_client: The model, with `first_step` batches trained.
+        service_client: The engine.
+        training_client: The model, as `checkpoint_batch` batches left it.
         groups: What is rolled out.
         test_dataset: Held-out problems, if there are any.
+        journal: Of this run and these options.
+        options_hash: Of the options, for the journal.
         num_steps: Steps of the whole run.
-        first_step: Step to start at.
+        checkpoint_batch: Batches that the model was trained on.
+        reference: Weights that the policy is kept close to, if it is.
         progress: Where to show what happens.
     """
 
     def __init__(
         self,
         config: Config,
+        service_client: ServiceClient,
         training_client: TrainingClient,
         groups: NumberedGroups,
         test_dataset: RLDataset | None,
+        journal: Journal,
         *,
+        options_hash: str,
         num_steps: int,
-        first_step: int,
+        checkpoint_batch: int,
+        reference: SamplingClient | None,
         progress: RunProgress,
     ) -> None:
         self._config = config
         self._client = training_client
         self._groups = groups
+        self._journal = journal
+        self._options_hash = options_hash
         self._num_steps = num_steps
         self._progress = progress
+        self._schedule = config.schedule
+        self._past = Past.of(journal, checkpoint_batch)
+        self._saved = SavedVersions(service_client, training_client, self._past.paths)
         self._policy = LivePolicy(
-            training_client, max_tokens=config.max_tokens, temperature=config.temperature
+            training_client,
+            max_tokens=config.max_tokens,
+            temperature=config.temperature,
+            refresh=self._schedule.refresh,
         )
         self._publisher = Publisher(
             self._policy,
@@ -81,39 +109,42 @@ class Run:
             config.max_weight_sync_failures,
             progress.say,
         )
-        self._evaluators = self._make_evaluators(test_dataset)
+        self._watch = Stopwatch()
+        self._rolling = Rolling(
+            config, self._policy, groups, reference, self._append, self._watch, progress
+        )
+        self._evaluations = Evaluations(
+            self._make_evaluators(test_dataset), num_steps, config.eval_every, self._record
+        )
+        self._owes_evaluation = False
+        """Whether one is due, and waits for a version that is published."""
+        self._window = self._make_window()
         self._rows = JsonLines(config.log_dir / METRICS_FILE)
         self._checkpoints = CheckpointLog(config.log_dir)
         self._budget = ErrorBudget(config.max_failed_group_fraction)
-        self._num_saved = first_step
-        self._evaluation: dict[str, float] = {}
-        """Of the newest version; part of the row of the step that trains it."""
-        self._owes_evaluation = False
-        """Whether one is due, and waits for a version that is published."""
-        self._num_rolled_out = 0
-        """Groups of the present version that are done."""
-        self._step_began_at = time.monotonic()
+        self._kl_limit = KLLimit(config.kl_warn, config.kl_stop)
+        self._options = config.training_options
+        self._num_saved = checkpoint_batch
+        self._trainer: BatchTrainer | None = None
+        self._batch: list[GroupRecord] = []
+        """What was handed to the learner of the batch under way."""
         self._commit = anyio.CancelScope(shield=True)
-        self.num_committed = first_step
+        self.num_committed = checkpoint_batch
         self.is_committing = False
         """Whether the learner is between two versions, so that its state is neither's."""
 
     async def go(self) -> None:
         """Run to the last step. Cancelled, it finishes the step that the learner is at."""
+        await check_loss(self._client, self._options)
         self._progress.waiting("starting the sampler")
-        await self._policy.publish(self.num_committed)
-        await self._evaluate()
-        schedule: Window[GroupOutcome | None] = Window(
-            self._groups.groups_per_batch, 0, self._num_steps, first_batch=self.num_committed
-        )
-        self._step_began_at = time.monotonic()
-        self._progress.begin()
-        await run_pipeline(
-            schedule,
-            self._roll_out,
-            self._learn,
-            self._config.max_concurrent_groups or schedule.num_slots,
-        )
+        async with self._evaluations.beside():
+            await self._come_back()
+            self._watch.start()
+            self._progress.begin()
+            most = self._config.max_concurrent_groups or self._window.num_slots
+            await run_pipeline(self._window, self._rolling.roll_out, self._learn, most)
+            if self._evaluations.num_owed:
+                self._progress.waiting("evaluating")
 
     def stop_at_once(self) -> None:
         """When cancelled, do not finish the step that the learner is at either."""
@@ -125,110 +156,207 @@ class Run:
             return None
         return await self._save()
 
-    # ---------------------------------------------------------------------------- rolling out
+    # --------------------------------------------------------------------------- coming back
 
-    async def _roll_out(self, ticket: Ticket) -> GroupOutcome | None:
-        builder = self._groups.builder(ticket.group)
-        if builder is None:
-            return None
-        outcome = await do_group_rollout(
-            builder,
-            self._policy.at(ticket.policy_version),
-            EpisodeKey(run_seed=self._config.seed, group=ticket.group),
-            self._config.limits,
+    def _make_window(self) -> Window[GroupRecord]:
+        past, size = self._past, self._groups.groups_per_batch
+        return self._schedule.window(
+            size,
+            max(self._num_steps, past.num_committed),
+            first_batch=past.num_committed,
+            finished=past.waiting(self._journal),
+            trained=past.trained(size),
+            mute=past.mute,
         )
-        if isinstance(outcome, DroppedGroup):
-            self._progress.say(
-                f"group {ticket.group} is dropped: {describe_failure(outcome.failure)}"
-            )
-        self._num_rolled_out += 1
-        self._show_rollouts()
-        return outcome
 
-    def _show_rollouts(self) -> None:
-        self._progress.working("rollouts", self._num_rolled_out, self._groups.groups_per_batch)
+    async def _come_back(self) -> None:
+        """Train again on what was committed after the checkpoint, and publish what is needed."""
+        past = self._past
+        needed = self._versions_needed()
+        for version in sorted(v for v in needed if v < self.num_committed):
+            self._policy.adopt(version, await self._saved.load(version))
+            await self._evaluate(version)
+        await self._publish_again(needed)
+        for commit in past.commits:
+            if commit.step < self.num_committed:
+                continue
+            self._progress.working("replaying the journal", commit.step + 1, past.num_committed)
+            self.is_committing = True
+            await replay_step(self._client, self._journal, commit)
+            self.num_committed = commit.step + 1
+            self.is_committing = False
+            await self._publish_again(needed, commit.weight_hash)
+        if self._config.league is not None:
+            members = {v: self._policy.pinned(v) for v in self._league_members()}
+            self._config.league.restore(members)
+        self._kl_limit.remember(past.rows())
+        await self._write_start()
+        self._policy.retire(self._window.oldest_version_in_use)
+
+    def _versions_needed(self) -> set[int]:
+        """Versions that groups to come start with or play against, or that owe an evaluation."""
+        past, present = self._past, self._past.num_committed
+        needed = {present, *self._league_members()}
+        if self._schedule.keeps_old_versions:
+            oldest = self._window.oldest_version_in_use
+            needed |= set(range(oldest, present)) - past.mute
+        owed = {v for v in range(present) if self._evaluations.is_due(v)} - set(past.evaluations)
+        can_be_had = {*self._saved.versions, *range(self.num_committed, present)} - past.mute
+        return needed | (owed & can_be_had)
+
+    def _league_members(self) -> list[int]:
+        """Versions that the league had when the run was cut off."""
+        if self._config.league is None:
+            return []
+        published = (v for v in range(self._past.num_committed + 1) if v not in self._past.mute)
+        return self._config.league.members_after(published)
+
+    async def _publish_again(self, needed: set[int], weight_hash: str | None = None) -> None:
+        """Publish the present version if it is needed; begin its evaluation if that is owed."""
+        version = self.num_committed
+        if version not in needed:
+            return
+        policy = await self._policy.publish(version)
+        sync = policy.sampling_client.weight_sync
+        if sync and weight_hash and sync.content_hash != weight_hash:
+            self._progress.say(
+                f"version {version} came out of the journal with other bits than it was committed "
+                f"with ({sync.content_hash[:12]}, not {weight_hash[:12]}): this device does not "
+                "compute alike twice. The run goes on with the new ones"
+            )
+        await self._evaluate(version)
+
+    async def _write_start(self) -> None:
+        version, path = self.num_committed, None
+        if self._must_keep(version) and version not in self._saved.versions:
+            path = await self._saved.save(version)
+        start = StartRecord(
+            version=version,
+            weight_hash=self._weight_hash(version),
+            sampler_path=path,
+            options_hash=self._options_hash,
+        )
+        await self._append(start)
 
     # ------------------------------------------------------------------------------- learning
 
-    async def _learn(self, batch: Batch) -> Commit:
-        """Commit a batch; returns the version that it made, and the one that acts."""
-        for outcome in batch.results:
-            if outcome is not None:
-                self._budget.count(outcome if isinstance(outcome, DroppedGroup) else None)
-        self._budget.check()
+    async def _learn(self, minibatch: Minibatch[GroupRecord]) -> Commit | None:
+        """Train on a minibatch; with the last of its batch, commit."""
+        self._check_failures(minibatch.results)
+        _check_group_sizes(minibatch.results)
         with anyio.CancelScope(shield=True) as self._commit:
-            await self._commit_batch(batch)
+            self.is_committing = True
+            await anyio.to_thread.run_sync(self._journal.sync)
+            if self._trainer is None:
+                self._trainer = BatchTrainer(self._client, self._options, minibatch.batch)
+            await self._trainer.add(minibatch.results)
+            self._batch += minibatch.results
+            if minibatch.is_last:
+                await self._commit_batch(minibatch.batch, self._trainer)
         await anyio.lowlevel.checkpoint()
-        await self._evaluate()
-        self._num_rolled_out = 0
-        self._show_rollouts()
-        self._step_began_at = time.monotonic()
+        if not minibatch.is_last:
+            return None
         return Commit(version=self.num_committed, acting_version=self._policy.policy_version)
 
-    async def _commit_batch(self, batch: Batch) -> None:
-        step = batch.batch
-        began, batch_ready = self._step_began_at, time.monotonic()
-        self.is_committing = True
+    def _check_failures(self, records: Sequence[GroupRecord]) -> None:
+        for record in records:
+            if record.outcome is not None:
+                dropped = record.outcome if isinstance(record.outcome, DroppedGroup) else None
+                self._budget.count(dropped)
+        self._budget.check()
+
+    async def _commit_batch(self, step: int, trainer: BatchTrainer) -> None:
+        self._watch.batch_complete([record.group for record in self._batch])
         self._progress.working("training", 0, 1)
-        trained = await self._train(batch)
-        trained_at = time.monotonic()
+        trained = await trainer.result()
+        self._watch.trained()
         self._progress.working("publishing", 0, 1)
         is_last = step + 1 == self._num_steps
         publication = await self._publisher.publish(step + 1, is_last=is_last)
-        self._policy.retire(step + 1)
+        self._watch.published()
+        if self._config.league is not None and self._policy.policy_version == step + 1:
+            self._config.league.offer(step + 1, self._policy.pinned(step + 1))
+        row = self._row(step, trained, publication)
+        await self._write_commit(step, row)
+        self._policy.retire(self._window.oldest_version_in_use)
         self._groups.forget_before(step + 1)
-        published_at = time.monotonic()
-        metrics = batch_metrics(batch.results, trained, policy_version=step)
-        row = {
-            "step": step,
-            "progress/batch": step,
-            "progress/done_frac": (step + 1) / self._num_steps,
-            "optim/lr": self._config.learning_rate,
-            **metrics,
-            "sampling/tokens_per_second": metrics["sampling/tokens"]
-            / max(batch_ready - began, 1e-9),
-            "time/sampling": batch_ready - began,
-            "time/train": trained_at - batch_ready,
-            "time/publish": published_at - trained_at,
-            "time/total": published_at - began,
-            **publication.metrics,
-            **self._evaluation,
-        }
-        self._write_transcripts(batch)
-        self._rows.append(row)
+        self._trainer, self._batch = None, []
         self.num_committed = step + 1
         self.is_committing = False
         self._progress.step_done(step, row)
         if publication.fatal is not None:
             raise publication.fatal
+        if warning := self._kl_limit.observe(step, row):
+            self._progress.say(warning)
+        await self._evaluate(step + 1)
         if self._is_due(self._config.save_every) or is_last:
             await self._save()
 
-    async def _train(self, batch: Batch) -> TrainStepOutput | None:
-        """Train on what there is to train on in a batch; None if there is nothing."""
-        outcomes = [outcome for outcome in batch.results if isinstance(outcome, RolledOutGroup)]
-        groups = [outcome.group for outcome in outcomes]
-        _check_group_sizes([len(group.trajectories_G) for group in groups])
-        if self._config.remove_constant_reward_groups:
-            groups = [group for group in groups if not has_constant_reward(group)]
-        data = assemble_training_data(groups, compute_advantages(groups))
-        if not any(data):
-            return None
-        loss = LossConfig(
-            learning_rate=self._config.learning_rate,
-            loss_fn=self._config.loss_fn,
-            loss_fn_config=self._config.loss_fn_config,
-            num_substeps=self._config.num_substeps,
+    def _row(
+        self, step: int, trained: TrainStepOutput | None, publication: Publication
+    ) -> dict[str, Any]:
+        metrics = batch_metrics(
+            [record.outcome for record in self._batch], trained, policy_version=step
         )
-        return await train_step(self._client, data, loss)
+        return {
+            "step": step,
+            "progress/batch": step,
+            "progress/done_frac": (step + 1) / self._num_steps,
+            "optim/lr": self._config.learning_rate,
+            **metrics,
+            **self._watch.metrics(metrics["sampling/tokens"]),
+            **publication.metrics,
+        }
+
+    async def _write_commit(self, step: int, row: dict[str, Any]) -> None:
+        """Say in the journal that a batch is trained on; from here on, it is."""
+        path = None
+        if self._policy.policy_version == step + 1 and self._must_keep(step + 1):
+            path = await self._saved.save(step + 1)
+        for record in self._batch:
+            if isinstance(record.outcome, DroppedGroup):
+                await self._append(record)
+        await self._append(
+            CommitRecord(
+                step=step,
+                groups=tuple(record.group for record in self._batch),
+                weight_hash=self._weight_hash(step + 1),
+                acting_version=self._policy.policy_version,
+                sampler_path=path,
+                metrics=row,
+                training=self._options,
+            )
+        )
+        await anyio.to_thread.run_sync(self._journal.sync)
+        self._write_transcripts(step)
+        self._rows.append(row)
+        await self._saved.keep_only({v for v in self._saved.versions if self._must_keep(v)})
+
+    def _must_keep(self, version: int) -> bool:
+        """Whether a restart may need the weights of a version from the disk."""
+        if self._schedule.keeps_old_versions and version >= self._window.oldest_version_in_use:
+            return True
+        if self._config.league is not None and version in self._config.league.versions:
+            return True
+        return self._evaluations.is_due(version) and not self._is_evaluated(version)
+
+    def _is_evaluated(self, version: int) -> bool:
+        return any(record.version == version for record in self._journal.evaluations)
+
+    def _weight_hash(self, version: int) -> str | None:
+        if self._policy.policy_version != version:
+            return None
+        sync = self._policy.pinned(version).sampling_client.weight_sync
+        return sync.content_hash if sync else None
+
+    async def _append(self, record: Record) -> None:
+        await anyio.to_thread.run_sync(self._journal.append, record)
 
     # ----------------------------------------------------------------- evaluating and saving
 
-    def _make_evaluators(
-        self, test_dataset: RLDataset | None
-    ) -> list[tuple[str, SamplingClientEvaluator]]:
+    def _make_evaluators(self, test_dataset: RLDataset | None) -> list[SamplingClientEvaluator]:
         config = self._config
-        found: list[tuple[str, SamplingClientEvaluator]] = []
+        found: list[SamplingClientEvaluator] = []
         if test_dataset is not None and len(test_dataset):
             on_held_out = RLTestSetEvaluator(
                 test_dataset,
@@ -236,60 +364,46 @@ class Run:
                 seed=config.seed,
                 limits=config.limits,
                 max_failed_group_fraction=config.max_failed_group_fraction,
-                on_progress=lambda done, all_: self._progress.working("evaluating", done, all_),
             )
-            found.append((on_held_out.name, on_held_out))
-        for build in config.evaluator_builders:
-            evaluator = build()
-            found.append((getattr(evaluator, "name", type(evaluator).__name__), evaluator))
-        return found
+            found.append(on_held_out)
+        return [*found, *(build() for build in config.evaluator_builders)]
 
-    async def _evaluate(self) -> None:
-        """Evaluate the newest version where that is due; the last one's gets a row of its own.
+    async def _evaluate(self, version: int) -> None:
+        """Begin the evaluation of a version where one is due.
 
         One that could not be published is not evaluated: the next one is, in its place.
         """
-        self._evaluation = {}
-        is_last = self.num_committed == self._num_steps
-        if self._is_due(self._config.eval_every) or (is_last and self._config.eval_every):
-            self._owes_evaluation = True
-        if not self._owes_evaluation or self._policy.policy_version < self.num_committed:
+        if version in self._past.evaluations:
             return
-        self._owes_evaluation = False
-        sampling_client = self._policy.pinned(self.num_committed).sampling_client
-        for name, evaluator in self._evaluators:
-            self._progress.working(f"evaluating {name}", 0, 1)
-            self._evaluation |= await evaluator(sampling_client)
-        self._progress.evaluated(self.num_committed, self._evaluation)
-        if is_last and self._evaluation:
-            self._rows.append({"step": self.num_committed, **self._evaluation})
+        self._owes_evaluation |= self._evaluations.is_due(version)
+        if self._owes_evaluation and self._policy.policy_version == version:
+            self._owes_evaluation = False
+            await self._evaluations.begin(version, self._policy.pinned(version).sampling_client)
+
+    async def _record(self, version: int, metrics: dict[str, float]) -> None:
+        await self._append(EvaluationRecord(version=version, metrics=metrics))
+        self._rows.append({"step": version, **metrics})
+        self._progress.evaluated(version, metrics)
 
     def _is_due(self, every: int) -> bool:
         return every > 0 and self.num_committed % every == 0
 
     async def _save(self) -> CheckpointRecord:
         batch = self.num_committed
-        is_final = batch == self._num_steps
-        name = "final" if is_final else f"{batch:06d}"
-        self._progress.working(f"saving checkpoint {name}", 0, 1)
-        metadata = {"step": str(batch), **_metadata(self._config)}
-        state = await self._client.save_state_async(name, overwrite=True, user_metadata=metadata)
-        sampler = await self._client.save_weights_for_sampler_async(name, user_metadata=metadata)
-        record = CheckpointRecord(
-            name=name,
-            batch=batch,
-            state_path=(await state).path,
-            sampler_path=(await sampler).path,
-            final=is_final,
+        self._progress.working(f"saving checkpoint {batch}", 0, 1)
+        record = await save_checkpoint(
+            self._client,
+            self._checkpoints,
+            batch,
+            self._config.checkpoint_metadata,
+            is_final=batch == self._num_steps,
         )
-        self._checkpoints.append(record)
         self._num_saved = batch
         return record
 
-    def _write_transcripts(self, batch: Batch) -> None:
+    def _write_transcripts(self, step: int) -> None:
         """Of the first groups of the batch, and of every dropped one."""
-        numbered = zip(batch.groups, batch.results, strict=True)
-        done = [(number, outcome) for number, outcome in numbered if outcome is not None]
+        done = [(r.group, r.outcome) for r in self._batch if r.outcome is not None]
         shown = [
             (number, outcome)
             for place, (number, outcome) in enumerate(done)
@@ -297,19 +411,14 @@ class Run:
         ]
         if shown:
             tokenizer: Any = self._client.get_tokenizer()
-            write_transcripts(self._config.log_dir, batch.batch, shown, tokenizer)
+            write_transcripts(self._config.log_dir, step, shown, tokenizer)
 
 
-def _check_group_sizes(sizes: Sequence[int]) -> None:
-    if sizes and max(sizes) == 1:
+def _check_group_sizes(records: Sequence[GroupRecord]) -> None:
+    outcomes = [r.outcome for r in records if isinstance(r.outcome, RolledOutGroup)]
+    if outcomes and max(len(outcome.group.trajectories_G) for outcome in outcomes) == 1:
         raise ConfigError(
             "dataset_builder: expected groups of at least two environments, since advantages are "
             "centred in the group; got groups of one, from which nothing is learned. Raise the "
             "dataset's group size."
         )
-
-
-def _metadata(config: Config) -> dict[str, str]:
-    names = ("recipe_name", "renderer_name", "sampler_name")
-    values = {name: getattr(config, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None}

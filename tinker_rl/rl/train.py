@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -11,23 +14,32 @@ import msgspec
 from rich.console import Console
 
 from tinker_rl.envs import RLDataset
-from tinker_rl.rl.checkpoints import CheckpointLog, CheckpointRecord, load_newest
+from tinker_rl.rl.checkpoints import (
+    CheckpointLog,
+    CheckpointRecord,
+    load_newest,
+    save_checkpoint,
+)
 from tinker_rl.rl.config import Config
 from tinker_rl.rl.files import JsonLines
 from tinker_rl.rl.interrupts import only_error, watch_signals
+from tinker_rl.rl.journal import JOURNAL_FILE, Journal
 from tinker_rl.rl.log_dir import (
     METRICS_FILE,
     check_log_dir,
     dump_config,
     lock_log_dir,
+    options_hash,
     prepare_log_dir,
 )
+from tinker_rl.rl.past import Past
 from tinker_rl.rl.problems import NumberedGroups
 from tinker_rl.rl.progress import RunProgress
+from tinker_rl.rl.replay import replay_step
 from tinker_rl.rl.run import Run
 
 if TYPE_CHECKING:
-    from tinker_rl.clients import ServiceClient, TrainingClient
+    from tinker_rl.clients import SamplingClient, ServiceClient, TrainingClient
 
 __all__ = ["RunSummary", "main", "train"]
 
@@ -94,6 +106,7 @@ class _Start:
         self._config = config
         self._service_client = service_client
         self._console = Console()
+        self._options_hash = options_hash(dump_config(config))
         self._rows = JsonLines(config.log_dir / METRICS_FILE)
         self._checkpoints = CheckpointLog(config.log_dir)
         self._work = anyio.CancelScope()
@@ -148,44 +161,91 @@ class _Start:
             self._say(f"this run is complete: {num_steps} steps in {config.log_path}")
             return
         prepare_log_dir(config.log_dir, dump_config(config))
-        with lock_log_dir(config.log_dir):
-            await self._train_alone(service, groups, test_dataset, num_steps)
+        with lock_log_dir(config.log_dir), self._open_journal() as journal:
+            if not _is_of_other_options(journal, self._options_hash):
+                await self._train_alone(service, journal, groups, test_dataset, num_steps)
+                return
+            await self._finish_other(service, journal)
+            with self._open_journal() as fresh:
+                await self._train_alone(service, fresh, groups, test_dataset, num_steps)
+
+    def _open_journal(self) -> Journal:
+        journal = Journal.open(self._config.log_dir / JOURNAL_FILE)
+        if journal.torn is not None:
+            self._say(
+                f"the last record of {journal.path} was torn by a kill: {journal.torn.num_bytes} "
+                f"bytes at offset {journal.torn.offset} are cut off; what they held is done again"
+            )
+        return journal
+
+    async def _finish_other(self, service: ServiceClient, journal: Journal) -> None:
+        """Bring the model to where other options left it, save it, and put their journal aside."""
+        client, batch = await self._training_client(service)
+        past = Past.of(journal, batch)
+        for commit in past.commits:
+            if commit.step >= batch:
+                self._say(f"replaying step {commit.step} under the options it was committed with")
+                await replay_step(client, journal, commit)
+        if past.num_committed > batch:
+            await save_checkpoint(
+                client, self._checkpoints, past.num_committed, self._config.checkpoint_metadata
+            )
+        journal.close()
+        kept = _free_name(journal.path)
+        os.replace(journal.path, kept)
+        self._say(
+            f"the options changed, so groups that were sampled under the old ones and not trained "
+            f"on are left out; the journal so far is kept as {kept.name}"
+        )
 
     async def _train_alone(
         self,
         service: ServiceClient,
+        journal: Journal,
         groups: NumberedGroups,
         test_dataset: RLDataset | None,
         num_steps: int,
     ) -> None:
-        """Go on from the newest checkpoint, in a folder that is ours alone."""
+        """Go on from the newest checkpoint and the journal, in a folder that is ours alone."""
         config = self._config
         self._say(f"loading {config.model_name} ...")
-        client, first_step = await self._training_client(service)
-        self._cut(first_step)
-        if first_step:
-            self._say(f"going on after step {first_step} of {num_steps}")
-        with RunProgress(num_steps, first_step, self._console) as progress:
+        client, batch = await self._training_client(service)
+        past = Past.of(journal, batch)
+        self._rebuild_rows(past)
+        if past.num_committed:
+            self._say(f"going on after step {past.num_committed} of {num_steps}")
+        with RunProgress(num_steps, past.num_committed, self._console) as progress:
             self._run = Run(
                 config,
+                service,
                 client,
                 groups,
                 test_dataset,
+                journal,
+                options_hash=self._options_hash,
                 num_steps=num_steps,
-                first_step=first_step,
+                checkpoint_batch=batch,
+                reference=await _open_reference(config, service),
                 progress=progress,
             )
             await self._run.go()
 
     def _is_complete(self, num_steps: int, test_dataset: RLDataset | None) -> bool:
-        """Whether nothing is left to do: the last checkpoint and evaluation are there."""
+        """Whether nothing is left to do: all is committed, acts, is saved and is evaluated."""
         records = self._checkpoints.read()
-        if not records or records[-1].batch < num_steps:
+        path = self._config.log_dir / JOURNAL_FILE
+        if not records or not path.exists():
             return False
-        evaluates = test_dataset is not None or self._config.evaluator_builders
-        rows = self._rows.read() if self._config.eval_every and evaluates else []
-        is_evaluated = not rows or rows[-1]["step"] >= num_steps
-        return records[-1].batch > num_steps or (records[-1].final and is_evaluated)
+        with Journal.read(path) as journal:
+            if _is_of_other_options(journal, self._options_hash):
+                return records[-1].batch >= num_steps and records[-1].final
+            past = Past.of(journal, records[-1].batch)
+        if past.num_committed > num_steps:
+            return True
+        acts = not past.commits or past.commits[-1].acting_version == past.num_committed
+        evaluates = bool(test_dataset is not None or self._config.evaluator_builders)
+        owes = evaluates and self._config.eval_every and num_steps not in past.evaluations
+        return past.num_committed == num_steps and acts and records[-1].final and not owes
 
     async def _training_client(self, service: ServiceClient) -> tuple[TrainingClient, int]:
         """The model, and the step to start at: from the newest checkpoint, or afresh."""
@@ -204,13 +264,12 @@ class _Start:
         )
         return model, 0
 
-    def _cut(self, first_step: int) -> None:
-        """Forget what an earlier start wrote of the steps that are run again."""
-        self._checkpoints.cut(first_step)
+    def _rebuild_rows(self, past: Past) -> None:
+        """Make the rows what the journal says: a kill may have come between the two."""
         written = self._rows.read()
-        kept = [row for row in written if row["step"] < first_step]
-        if len(kept) < len(written):
-            self._rows.replace(kept)
+        rows = [row for row in written if row["step"] < past.first_version] + past.rows()
+        if msgspec.json.encode(written) != msgspec.json.encode(rows):
+            self._rows.replace(rows)
 
     async def _save(self) -> None:
         if self._run is not None:
@@ -251,3 +310,24 @@ async def _open_service(config: Config) -> ServiceClient:
     from tinker_rl.clients import ServiceClient  # heavy: it may start an engine
 
     return await anyio.to_thread.run_sync(lambda: ServiceClient(base_url=config.base_url))
+
+
+async def _open_reference(config: Config, service: ServiceClient) -> SamplingClient | None:
+    """The weights that the policy is kept close to, if it is."""
+    if config.kl_penalty_coef == 0:
+        return None
+    reference = config.kl_reference_config
+    path = reference.load_checkpoint_path if reference is not None else None
+    if path is not None:
+        return await service.create_sampling_client_async(model_path=path)
+    return await service.create_sampling_client_async(base_model=config.model_name)
+
+
+def _is_of_other_options(journal: Journal, options_hash: str) -> bool:
+    return bool(journal.starts) and journal.starts[-1].options_hash != options_hash
+
+
+def _free_name(path: Path) -> Path:
+    """`journal.1.bin`, or the first such name that nothing has."""
+    numbered = (path.with_suffix(f".{number}{path.suffix}") for number in count(1))
+    return next(free for free in numbered if not free.exists())

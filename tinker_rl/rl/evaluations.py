@@ -1,0 +1,81 @@
+"""Evaluations beside training, each of a version that stays as it is meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+if TYPE_CHECKING:
+    from tinker_rl.clients import SamplingClient
+    from tinker_rl.rl.config import SamplingClientEvaluator
+
+__all__ = ["Evaluations"]
+
+_Asked: TypeAlias = "tuple[int, SamplingClient]"
+
+MAX_WAITING = 2
+"""Versions that wait to be evaluated; a run that trains much faster waits for its evaluations."""
+
+
+class Evaluations:
+    """Evaluates one version after the other, in the order in which they are handed in.
+
+    Args:
+        evaluators: What is measured.
+        num_steps: Steps of the whole run; the last version is evaluated in any case.
+        every: Steps between evaluations; 0: none at all.
+        record: Takes in what was measured of a version.
+    """
+
+    def __init__(
+        self,
+        evaluators: Sequence[SamplingClientEvaluator],
+        num_steps: int,
+        every: int,
+        record: Callable[[int, dict[str, float]], Awaitable[None]],
+    ) -> None:
+        self._evaluators = evaluators
+        self._num_steps = num_steps
+        self._every = every if evaluators else 0
+        self._record = record
+        self._send: MemoryObjectSendStream[_Asked] | None = None
+        self.num_owed = 0
+        """Versions handed in and not recorded."""
+
+    def is_due(self, version: int) -> bool:
+        """Whether a version is to be evaluated."""
+        if self._every == 0:
+            return False
+        return version % self._every == 0 or version == self._num_steps
+
+    async def begin(self, version: int, sampling_client: SamplingClient) -> None:
+        """Hand in a version; returns when it has its place. Cancelled, it may have it or not."""
+        self.num_owed += 1
+        assert self._send is not None, "begin: outside of beside()"
+        await self._send.send((version, sampling_client))
+
+    @asynccontextmanager
+    async def beside(self) -> AsyncGenerator[None]:
+        """Evaluate beside the block, and after it what is left.
+
+        What an evaluator raises cancels the block. Cancelled, what was not recorded is to be done
+        again.
+        """
+        self._send, recv = anyio.create_memory_object_stream[_Asked](MAX_WAITING)
+        with recv:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._serve, recv)
+                with self._send:
+                    yield
+
+    async def _serve(self, asked: MemoryObjectReceiveStream[_Asked]) -> None:
+        async for version, sampling_client in asked:
+            found: dict[str, float] = {}
+            for evaluator in self._evaluators:
+                found |= await evaluator(sampling_client)
+            await self._record(version, found)
+            self.num_owed -= 1
