@@ -175,7 +175,8 @@ class Worker:
                 await self._abort(entry)
             return await outputs.get()
         except BaseException:
-            if not self._engine.errored:
+            # Where all of this ends, there is no engine any more to be told.
+            if entry.scope.cancel_called and not self._engine.errored:
                 with anyio.CancelScope(shield=True):
                     await self._abort(entry)
             raise
