@@ -1,6 +1,7 @@
 """Policies: who acts, and with which weights."""
 
 from tinker_rl.policies.adaptive_limit import AdaptiveLimit, FixedLimit, Limit
+from tinker_rl.policies.episodes import PresentEpisode, playing, present_episode
 from tinker_rl.policies.frozen import FrozenPolicy
 from tinker_rl.policies.gate import Priority, SamplerGate, Slot
 from tinker_rl.policies.league import League
@@ -19,11 +20,14 @@ __all__ = [
     "Limit",
     "LivePolicy",
     "Policy",
+    "PresentEpisode",
     "Priority",
     "Refresh",
     "SampledActions",
     "SamplerGate",
     "Slot",
     "completer_for",
+    "playing",
+    "present_episode",
     "stable_seed",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from tinker_rl.completers import TokenCompleter
 from tinker_rl.errors import ConfigError, RequestError
+from tinker_rl.policies.episodes import present_episode
 from tinker_rl.policies.frozen import FrozenPolicy
 from tinker_rl.policies.seeds import EpisodeKey, stable_seed
 
@@ -86,16 +87,20 @@ class League:
             members = [v for v in members if v > horizon or v in old]
         return members
 
-    def opponent(self, key: EpisodeKey, up_to_version: int | None = None) -> FrozenPolicy:
+    def opponent(
+        self, key: EpisodeKey | None = None, up_to_version: int | None = None
+    ) -> FrozenPolicy:
         """Draw a member for one episode; the same key draws the same one.
 
         Members of a group meet different opponents, unless they ask with the key of one of them.
 
         Args:
+            key: The episode; None: the one that this is called from, and its version with it.
             up_to_version: Version at which the episode's group started; None: the newest.
         Raises:
             RequestError: if there is no member yet, or `up_to_version` lies back too far.
         """
+        key, up_to_version = _asked_for(key, up_to_version)
         latest = self._newest if up_to_version is None else up_to_version
         if latest < self._newest - self._max_lag:
             raise RequestError(
@@ -112,8 +117,11 @@ class League:
         rng = random.Random(stable_seed(self._seed, key.other("league").sampling_seed(0)))
         return self._members[rng.choice(candidates)]
 
-    def completer(self, key: EpisodeKey, up_to_version: int | None = None) -> TokenCompleter:
+    def completer(
+        self, key: EpisodeKey | None = None, up_to_version: int | None = None
+    ) -> TokenCompleter:
         """What an opponent acts with in one episode; it shares no random numbers with others."""
+        key, up_to_version = _asked_for(key, up_to_version)
         return self.opponent(key, up_to_version).completer(key.other("opponent"))
 
     def _drop_old(self) -> None:
@@ -125,6 +133,13 @@ class League:
             for version, policy in self._members.items()
             if version > horizon or version in old
         }
+
+
+def _asked_for(key: EpisodeKey | None, up_to_version: int | None) -> tuple[EpisodeKey, int | None]:
+    if key is not None:
+        return key, up_to_version
+    episode = present_episode()
+    return episode.key, episode.policy_version if up_to_version is None else up_to_version
 
 
 def kept_versions(versions: Iterable[int], max_size: int) -> list[int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tinker_rl.completers import TokenCompleter
 from tinker_rl.errors import RequestError
 from tinker_rl.policies.frozen import FrozenPolicy
+from tinker_rl.policies.gate import SamplerGate
 from tinker_rl.policies.in_flight import InFlight
 from tinker_rl.policies.sampled import SampledActions
 from tinker_rl.policies.seeds import EpisodeKey
@@ -36,6 +37,8 @@ class LivePolicy:
         max_tokens: Most tokens of one action.
         temperature: Of the sampler.
         refresh: When a running episode takes up newer weights.
+        gate: Grants the sampler's slots, to the oldest groups first; None: every request is sent at
+            once.
     """
 
     def __init__(
@@ -45,11 +48,13 @@ class LivePolicy:
         max_tokens: int,
         temperature: float = 1.0,
         refresh: Refresh = "never",
+        gate: SamplerGate | None = None,
     ) -> None:
         self._training_client = training_client
         self._max_tokens = max_tokens
         self._temperature = temperature
         self._refresh: Refresh = refresh
+        self._gate = gate
         self._versions: dict[int, FrozenPolicy] = {}
         self._in_flight = InFlight()
 
@@ -95,6 +100,7 @@ class LivePolicy:
             max_tokens=self._max_tokens,
             temperature=self._temperature,
             policy_version=policy_version,
+            gate=self._gate,
         )
         self._versions[policy_version] = policy
         return policy
@@ -141,6 +147,7 @@ class LivePolicy:
             max_tokens=self._max_tokens,
             temperature=self._temperature,
             in_flight=self._in_flight,
+            gate=self._gate,
         )
 
     def _newest(self) -> FrozenPolicy:

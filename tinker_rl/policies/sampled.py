@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tinker_rl.completers import StopCondition, TokenCompleter, TokensWithLogprobs
 from tinker_rl.errors import CompleterError
+from tinker_rl.policies.gate import Priority, SamplerGate
 from tinker_rl.policies.in_flight import InFlight
 from tinker_rl.policies.parts import ActionParts
 from tinker_rl.policies.seeds import EpisodeKey
@@ -45,6 +46,8 @@ class SampledActions(TokenCompleter):
         max_tokens: Most tokens of one action.
         temperature: Of the sampler.
         in_flight: Where a sample is noted while it is waited for, so that it can be interrupted.
+        gate: Grants the sampler's slots; None: every request is sent at once.
+        rank: What the priority at the gate begins with; the group and the member come after it.
     """
 
     def __init__(
@@ -55,12 +58,16 @@ class SampledActions(TokenCompleter):
         max_tokens: int,
         temperature: float = 1.0,
         in_flight: InFlight | None = None,
+        gate: SamplerGate | None = None,
+        rank: Priority = (),
     ) -> None:
         self._weights = weights
         self._key = key
         self._max_tokens = max_tokens
         self._temperature = temperature
         self._in_flight = InFlight() if in_flight is None else in_flight
+        self._gate = gate
+        self._priority = (*rank, key.group, key.member)
         self._num_turns = 0
 
     async def __call__(
@@ -94,7 +101,17 @@ class SampledActions(TokenCompleter):
     async def _sample(
         self, prompt: ModelInput, params: SamplingParams
     ) -> tuple[SampledSequence, int | None]:
-        """One request, of the weights that act now; and their version."""
+        """One request, of the weights that act when it is sent; and their version."""
+        if self._gate is None:
+            return await self._send(prompt, params)
+        async with self._gate.slot(self._priority) as slot:
+            sequence, version = await self._send(prompt, params)
+            slot.num_tokens = len(sequence.tokens)
+            return sequence, version
+
+    async def _send(
+        self, prompt: ModelInput, params: SamplingParams
+    ) -> tuple[SampledSequence, int | None]:
         weights = self._weights()
         future = weights.sampling_client.sample(prompt, 1, params)
         with self._in_flight.hold(weights.sampling_client, future):

@@ -32,7 +32,7 @@ class EpisodeKey(msgspec.Struct, frozen=True, kw_only=True):
     member: int = 0
     """Place of the episode in its group."""
     attempt: int = 0
-    """0, and one more for every time the group was tried again."""
+    """0, and one more for every time the episode was played again."""
 
     def sampling_seed(self, turn: int, continuation: int = 0) -> int:
         """Seed of the sampler for one turn.

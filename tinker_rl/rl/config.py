@@ -123,6 +123,9 @@ class Config:
     max_concurrent_groups: int | None = chz.field(
         default=None, doc="Groups rolled out at a time; None: as many as the schedule admits."
     )
+    max_concurrent_samples: int | None = chz.field(
+        default=None, doc="Requests at the sampler at a time; None: as many as are found to pay."
+    )
     max_failed_group_fraction: float = chz.field(
         default=0.2, doc="Share of failed groups past which the run stops; 0: at the first."
     )
@@ -281,6 +284,7 @@ LEAST = {
     "temperature": 0,
     "max_steps": 0,
     "max_concurrent_groups": 1,
+    "max_concurrent_samples": 1,
     "kl_penalty_coef": 0,
     "kl_warn": 0,
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from tinker_rl.envs import EnvGroupBuilder, RLDataset
-from tinker_rl.policies import Actor, EpisodeKey, FrozenPolicy
+from tinker_rl.policies import Actor, EpisodeKey, FrozenPolicy, Priority, SamplerGate
 from tinker_rl.rl.error_budget import ErrorBudget
 from tinker_rl.rl.limits import RolloutLimits
 from tinker_rl.rl.metrics import compute_trajectory_metrics
@@ -39,6 +39,8 @@ class RLTestSetEvaluator:
         max_failed_group_fraction: Share of failed groups past which the evaluation raises. Failed
             groups are left out of the averages and counted; they are no wrong answers.
         on_progress: Called with the number of groups done, and of all.
+        gate: Grants the sampler's slots; None: every request is sent at once.
+        rank: Gives what the priority at the gate begins with, when an evaluation begins.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class RLTestSetEvaluator:
         max_concurrent_groups: int = 256,
         max_failed_group_fraction: float = 0.2,
         on_progress: Callable[[int, int], None] | None = None,
+        gate: SamplerGate | None = None,
+        rank: Callable[[], Priority] = tuple,
     ) -> None:
         self.name = name
         self._builders = [b for index in range(len(dataset)) for b in dataset.get_batch(index)]
@@ -61,10 +65,15 @@ class RLTestSetEvaluator:
         self._max_concurrent_groups = max_concurrent_groups
         self._max_failed_group_fraction = max_failed_group_fraction
         self._on_progress = on_progress
+        self._gate = gate
+        self._rank = rank
 
     async def __call__(self, sampling_client: SamplingClient) -> dict[str, float]:
         """Measure the weights of a sampling client. Cancelled, it cancels its rollouts."""
-        return await self.evaluate(FrozenPolicy(sampling_client, max_tokens=self._max_tokens))
+        policy = FrozenPolicy(
+            sampling_client, max_tokens=self._max_tokens, gate=self._gate, rank=self._rank()
+        )
+        return await self.evaluate(policy)
 
     async def evaluate(self, actor: Actor) -> dict[str, float]:
         """Measure a policy, or a completer.

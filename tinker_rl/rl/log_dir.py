@@ -52,6 +52,7 @@ MAY_DIFFER = frozenset(
         "kl_warn",
         "log_path",
         "max_concurrent_groups",
+        "max_concurrent_samples",
         "max_failed_group_fraction",
         "max_steps",
         "max_weight_sync_failures",

@@ -10,7 +10,7 @@ import msgspec
 from tinker_rl.envs import Env, EnvGroupBuilder
 from tinker_rl.envs.randomness import seeded_rng
 from tinker_rl.errors import ShapeError
-from tinker_rl.policies import Actor, EpisodeKey, completer_for
+from tinker_rl.policies import Actor, EpisodeKey, completer_for, playing
 from tinker_rl.rl.builder_calls import GROUP_ITSELF, GROUP_REWARDS, BuilderCalls
 from tinker_rl.rl.episode import NO_LIMITS, do_single_rollout
 from tinker_rl.rl.failures import EpisodeFailed, env_failure
@@ -54,10 +54,11 @@ async def do_group_rollout(
     calls = BuilderCalls(builder, key, limits, tally)
     is_linked = bool(getattr(builder, "linked", False))
     rollout = _GroupRollout(calls, actor, key, limits, group_policy, is_linked, tally)
-    try:
-        outcome = await rollout.play()
-    finally:
-        cleanup_error = await calls.cleanup()
+    with playing(msgspec.structs.replace(key, member=GROUP_ITSELF), _version_of(actor)):
+        try:
+            outcome = await rollout.play()
+        finally:
+            cleanup_error = await calls.cleanup()
     return msgspec.structs.replace(outcome, cleanup_error=cleanup_error, times=tally.times())
 
 
@@ -153,6 +154,10 @@ class _GroupRollout:
     async def _play_one(self, member: int, attempt: int, env: Env) -> Outcome:
         attempt += self._key.attempt
         key = msgspec.structs.replace(self._key, member=member, attempt=attempt)
-        with seeded_rng(key.env_rng()):
+        with seeded_rng(key.env_rng()), playing(key, _version_of(self._actor)):
             completer = completer_for(self._actor, key)
             return await do_single_rollout(completer, env, self._limits, tally=self._tally)
+
+
+def _version_of(actor: Actor) -> int | None:
+    return getattr(actor, "policy_version", None)

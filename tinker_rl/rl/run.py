@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from tinker_rl.envs import RLDataset
 from tinker_rl.errors import ConfigError
-from tinker_rl.policies import LivePolicy
+from tinker_rl.policies import AdaptiveLimit, FixedLimit, LivePolicy, SamplerGate
 from tinker_rl.rl.batch_training import BatchTrainer, check_loss
 from tinker_rl.rl.checkpoints import CheckpointLog, CheckpointRecord, save_checkpoint
 from tinker_rl.rl.config import Config, SamplingClientEvaluator
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from tinker_rl.clients import SamplingClient, ServiceClient, TrainingClient
 
 __all__ = ["Run"]
+
+INITIAL_SAMPLES = 256
+"""Requests at the sampler at a time, to begin with."""
 
 
 class Run:
@@ -97,11 +100,16 @@ class Run:
         self._schedule = config.schedule
         self._past = Past.of(journal, checkpoint_batch)
         self._saved = SavedVersions(service_client, training_client, self._past.paths)
+        most = config.max_concurrent_samples
+        self._gate = SamplerGate(
+            AdaptiveLimit(INITIAL_SAMPLES) if most is None else FixedLimit(most)
+        )
         self._policy = LivePolicy(
             training_client,
             max_tokens=config.max_tokens,
             temperature=config.temperature,
             refresh=self._schedule.refresh,
+            gate=self._gate,
         )
         self._publisher = Publisher(
             self._policy,
@@ -364,6 +372,8 @@ class Run:
                 seed=config.seed,
                 limits=config.limits,
                 max_failed_group_fraction=config.max_failed_group_fraction,
+                gate=self._gate,
+                rank=lambda: (self._window.next_group,),  # as if it were the next group
             )
             found.append(on_held_out)
         return [*found, *(build() for build in config.evaluator_builders)]

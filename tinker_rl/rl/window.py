@@ -183,6 +183,11 @@ class Window(Generic[R]):
         return min([*self._versions.values(), next_version, self._acting_version])
 
     @property
+    def next_group(self) -> int:
+        """The group that is admitted next; the number of all groups once none is left."""
+        return self._next_group
+
+    @property
     def is_exhausted(self) -> bool:
         """Whether every group was admitted."""
         return self._next_group == self._num_groups
