@@ -33,7 +33,8 @@ def test_tokens_sampled_in_vain_do_not_count(records):
 
 
 def test_of_commits_only_times_and_paths_do_not_count(records):
-    one = records.commit(1, 2, weight_hash="a", metrics={"loss": math.nan, "time/train": 1.0})
+    timed = {"time/train": 1.0, "sync/load_seconds": 2.0}
+    one = records.commit(1, 2, weight_hash="a", metrics={"loss": math.nan, **timed})
     other = records.commit(
         1, 2, weight_hash="a", sampler_path="b", metrics={"tokens_per_second": 3, "loss": math.nan}
     )

@@ -17,9 +17,9 @@ T = TypeVar("T")
 def without_times(record: Record) -> Record:
     """A record less what two equal runs differ in, so that `encode` gives equal bytes for both.
 
-    That is: times, metrics named `time/...` or `..._per_second`, paths of the runs' own weights,
-    and how many tokens were sampled for a group that was dropped in the middle. Metrics are in the
-    order of their names.
+    That is: times, metrics named `time/...`, `..._seconds` or `..._per_second`, paths of the runs'
+    own weights, and how many tokens were sampled for a group that was dropped in the middle.
+    Metrics are in the order of their names.
     """
     if isinstance(record, GroupRecord):
         outcome = None if record.outcome is None else _without_times(record.outcome)
@@ -41,5 +41,5 @@ def _timeless(metrics: dict[str, T]) -> dict[str, T]:
     return {
         name: metrics[name]
         for name in sorted(metrics)
-        if not (name.startswith("time/") or name.endswith("_per_second"))
+        if not (name.startswith("time/") or name.endswith(("_seconds", "_per_second")))
     }
