@@ -3,6 +3,7 @@
     python -m tinker_rl journal RUN
     python -m tinker_rl journal RUN --group 7
     python -m tinker_rl journal RUN --failed
+    python -m tinker_rl journal RUN --step 12
     python -m tinker_rl journal RUN --cut 123456
 
 RUN is the run's folder, or its `journal.bin`. Options may also be written as `group=7`.
@@ -23,6 +24,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tinker_rl.cli.journal_report import show_failures, show_summary
+from tinker_rl.cli.journal_step import show_step
 from tinker_rl.errors import ConfigError, JournalError, TinkerRLError
 from tinker_rl.rl.error_budget import describe_failure
 from tinker_rl.rl.journal import JOURNAL_FILE, Journal, cut_journal
@@ -38,14 +40,21 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     run: Path
     group: int | None = None
     failed: bool = False
+    step: int | None = None
     cut: int | None = None
 
 
 def run() -> None:
-    """Run the command. Leaves with 1 after an error, which is said without a traceback."""
+    """Run the command.
+
+    Leaves with 1 after an error, which is said without a traceback, and where a step that was
+    trained again differs.
+    """
     try:
-        _main(_parse(sys.argv[1:]), Console(highlight=False))
+        status = _main(_parse(sys.argv[1:]), Console(highlight=False))
         sys.stdout.flush()
+        if status:
+            sys.exit(status)
     except BrokenPipeError:  # who reads has read enough: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -78,27 +87,37 @@ def _parse(arguments: list[str]) -> Options:
         help="list groups that failed, were cut short or tried again",
     )
     what.add_argument(
+        "--step",
+        type=int,
+        metavar="N",
+        help="train step N again, from the newest checkpoint before it, and compare the numbers",
+    )
+    what.add_argument(
         "--cut",
         type=int,
         metavar="OFFSET",
         help="cut off the record at OFFSET and all after it; keeps a copy of the file",
     )
-    dashed = (re.sub(r"^(group|cut)=", r"--\1=", argument) for argument in arguments)
+    dashed = (re.sub(r"^(group|step|cut)=", r"--\1=", argument) for argument in arguments)
     return Options(**vars(parser.parse_args(list(dashed))))
 
 
-def _main(options: Options, console: Console) -> None:
+def _main(options: Options, console: Console) -> int:
+    """Do what was asked for, and give the exit status."""
     path = _journal_of(options.run)
     if options.cut is not None:
         _cut(path, options.cut, console)
-        return
+        return 0
     with Journal.read(path) as journal:
+        if options.step is not None:
+            return show_step(journal, options.step, console)
         if options.group is not None:
             _show_group(journal, options.group, console)
         elif options.failed:
             show_failures(journal, console)
         else:
             show_summary(journal, console)
+    return 0
 
 
 def _journal_of(run: Path) -> Path:
