@@ -1,7 +1,6 @@
 import math
 import statistics
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +15,7 @@ from tinker_rl.rl.metrics import (
     compute_ratio_quantiles,
     compute_staleness_metrics,
     compute_trajectory_metrics,
+    count_tokens_over_age,
     dict_mean,
     useful_token_fraction,
 )
@@ -83,18 +83,17 @@ def test_logprobs_of_another_length_are_refused(episodes):
         compute_kl_sample_train(sequences, [np.zeros(2, np.float32)])
 
 
-@given(data=st.data(), version=st.integers(5, 14), bound=st.none() | st.integers(0, 12))
+@given(data=st.data(), version=st.integers(5, 14), bound=st.integers(0, 12))
 def test_age_counts_versions_back_from_the_weights_that_train(episodes, data, version, bound):
     groups = [data.draw(episodes.groups())]
-    metrics = compute_staleness_metrics(sequences_of(groups), version, bound)
+    metrics = compute_staleness_metrics(sequences_of(groups), version)
     ages = [
         version - t.ac.policy_version
         for t in transitions_of(groups)
         if t.ac.policy_version is not None
         for _ in t.ac.tokens
     ]
-    over_age = metrics.pop("async/tokens_over_age", None)
-    assert over_age == (None if bound is None else sum(age > bound for age in ages))
+    assert count_tokens_over_age(groups, version - bound) == sum(age > bound for age in ages)
     if not ages:
         assert metrics == {}
         return
@@ -105,13 +104,6 @@ def test_age_counts_versions_back_from_the_weights_that_train(episodes, data, ve
         "async/staleness_max": max(ages),
         **shares,
     }
-
-
-def test_tokens_over_age_are_counted_though_they_are_masked(episodes):
-    (sequence,) = sequences_of([episodes.group_of([1.0], version=2)])
-    masked = msgspec.structs.replace(sequence, loss_mask_T=np.zeros_like(sequence.loss_mask_T))
-    assert compute_staleness_metrics([masked], 5, 2) == {"async/tokens_over_age": 2}
-    assert compute_staleness_metrics([masked], 5, 3) == {"async/tokens_over_age": 0}
 
 
 @given(data=st.data())
@@ -183,7 +175,7 @@ def test_without_groups_there_is_nothing_to_say():
     assert compute_kl_sample_train([], []) == {}
     assert compute_ratio_quantiles([], []) == {}
     assert compute_staleness_metrics([], 3) == {}
-    assert compute_staleness_metrics([], 3, 1) == {"async/tokens_over_age": 0}
+    assert count_tokens_over_age([], 3) == 0
     assert dict_mean([]) == {}
 
 

@@ -41,7 +41,7 @@ def test_a_row_tells_what_trained_how_old_it_was_and_what_was_wasted(episodes):
     group = episodes.group_of([1.0, 0.0], version=3)
     rolled_out = RolledOutGroup(group=group, tags=(), num_sampled_tokens=4)
     trained = trained_on(group, np.log(2))
-    row = batch_metrics([rolled_out, None, dropped()], trained, 5, max_steps_off_policy=1)
+    row = batch_metrics([rolled_out, None, dropped()], trained, 5, max_token_age=1)
     assert row["useful_token_fraction"] == 0.4
     assert row["sampling/tokens"] == 10
     assert row["rollout_errors/groups_skipped"] == row["rollout_errors/OSError"] == 1

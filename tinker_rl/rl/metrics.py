@@ -22,6 +22,7 @@ __all__ = [
     "compute_ratio_quantiles",
     "compute_staleness_metrics",
     "compute_trajectory_metrics",
+    "count_tokens_over_age",
     "dict_mean",
     "useful_token_fraction",
 ]
@@ -189,42 +190,48 @@ def _selected(values_D: Sequence[Array], masks_D: Sequence[Array]) -> Array:
 
 
 def compute_staleness_metrics(
-    sequences: Sequence[TrainingSequence],
-    policy_version: int,
-    max_steps_off_policy: int | None = None,
+    sequences: Sequence[TrainingSequence], policy_version: int
 ) -> dict[str, float]:
     """Age of the trained tokens, in policy versions: 0 on-policy.
 
     Args:
         sequences: What was trained on.
         policy_version: Version of the weights that the batch trains.
-        max_steps_off_policy: Greatest allowed age; None where there is no such bound.
     Returns:
         `async/staleness_mean`, `async/staleness_min`, `async/staleness_max` over the action tokens
         whose version is known, and `async/age_<n>_frac`, the share of them of each age below 10
-        that occurs; empty where there is none. With a bound, `async/tokens_over_age` counts the
-        sampled tokens beyond it, whether they train or are masked.
+        that occurs; empty where there is none.
     """
-    versions_D = [sequence.policy_version_T for sequence in sequences]
-    ages = _ages(versions_D, [sequence.loss_mask_T for sequence in sequences], policy_version)
-    metrics: dict[str, float] = {}
-    if ages.size:
-        metrics["async/staleness_mean"] = float(ages.mean())
-        metrics["async/staleness_min"] = int(ages.min())
-        metrics["async/staleness_max"] = int(ages.max())
-        found, counts = np.unique(ages[ages < _AGES_TOLD_APART], return_counts=True)
-        for age, count in zip(found.tolist(), counts.tolist(), strict=True):
-            metrics[f"async/age_{age}_frac"] = count / ages.size
-    if max_steps_off_policy is not None:
-        every = _ages(versions_D, [np.full(v.shape, True) for v in versions_D], policy_version)
-        metrics["async/tokens_over_age"] = int((every > max_steps_off_policy).sum())
-    return metrics
+    versions = _selected(
+        [sequence.policy_version_T for sequence in sequences],
+        [sequence.loss_mask_T for sequence in sequences],
+    ).astype(np.int64)
+    ages = policy_version - versions[versions != UNKNOWN_VERSION]
+    if not ages.size:
+        return {}
+    found, counts = np.unique(ages[ages < _AGES_TOLD_APART], return_counts=True)
+    shares = zip(found.tolist(), counts.tolist(), strict=True)
+    return {
+        "async/staleness_mean": float(ages.mean()),
+        "async/staleness_min": int(ages.min()),
+        "async/staleness_max": int(ages.max()),
+        **{f"async/age_{age}_frac": count / ages.size for age, count in shares},
+    }
 
 
-def _ages(versions_D: Sequence[Array], masks_D: Sequence[Array], policy_version: int) -> Array:
-    """Of the masked tokens whose version is known. int64."""
-    versions = _selected(versions_D, masks_D).astype(np.int64)
-    return policy_version - versions[versions != UNKNOWN_VERSION]
+def count_tokens_over_age(
+    trajectory_groups_P: Sequence[TrajectoryGroup], oldest_version: int
+) -> int:
+    """Sampled tokens of versions below `oldest_version`; where no version is known, none."""
+    spans = [
+        span
+        for group in trajectory_groups_P
+        for trajectory in group.trajectories_G
+        for transition in trajectory.transitions
+        for span in transition.ac.spans
+    ]
+    known = [(version, count) for version, count in spans if version is not None]
+    return sum(count for version, count in known if version < oldest_version)
 
 
 def useful_token_fraction(num_trained_tokens: int, num_sampled_tokens: int) -> float:

@@ -61,7 +61,12 @@ async def recompute_step(
     """
     records, trained = await replay_step(training_client, journal, commit)
     outcomes = [record.outcome for record in records]
-    metrics = batch_metrics(outcomes, trained, policy_version=commit.step)
+    metrics = batch_metrics(
+        outcomes,
+        trained,
+        policy_version=commit.step,
+        max_token_age=commit.training.max_token_age if commit.training else None,
+    )
     timeless = {name: value for name, value in metrics.items() if not name.startswith("time/")}
     return RecomputedStep(step=commit.step, metrics=timeless)
 

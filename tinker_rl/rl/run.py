@@ -304,7 +304,10 @@ class Run:
         self, step: int, trained: TrainStepOutput | None, publication: Publication
     ) -> dict[str, Any]:
         metrics = batch_metrics(
-            [record.outcome for record in self._batch], trained, policy_version=step
+            [record.outcome for record in self._batch],
+            trained,
+            policy_version=step,
+            max_token_age=self._options.max_token_age,
         )
         return {
             "step": step,

@@ -10,6 +10,7 @@ from tinker_rl.rl.metrics import (
     compute_ratio_quantiles,
     compute_staleness_metrics,
     compute_trajectory_metrics,
+    count_tokens_over_age,
     useful_token_fraction,
 )
 from tinker_rl.rl.outcomes import DroppedGroup, GroupOutcome, RolledOutGroup
@@ -21,7 +22,7 @@ def batch_metrics(
     outcomes: Sequence[GroupOutcome | None],
     trained: TrainStepOutput | None,
     policy_version: int,
-    max_steps_off_policy: int | None = None,
+    max_token_age: int | None = None,
 ) -> dict[str, float]:
     """What a batch tells; what depends on the clock is named `time/...`.
 
@@ -29,7 +30,8 @@ def batch_metrics(
         outcomes: Of its groups; None for a number without a group.
         trained: What the learner said; None if there was nothing to train on.
         policy_version: Version of the weights that it trained.
-        max_steps_off_policy: Greatest allowed age of a token; None where there is no such bound.
+        max_token_age: Age past which a token did not train, as `async/tokens_over_age` then counts;
+            None: all did.
     """
     groups = [outcome for outcome in outcomes if isinstance(outcome, RolledOutGroup)]
     dropped = [outcome for outcome in outcomes if isinstance(outcome, DroppedGroup)]
@@ -44,7 +46,8 @@ def batch_metrics(
         **(trained.metrics if trained else {}),
         **compute_kl_sample_train(sequences, logprobs),
         **compute_ratio_quantiles(sequences, logprobs),
-        **compute_staleness_metrics(sequences, policy_version, max_steps_off_policy),
+        **compute_staleness_metrics(sequences, policy_version),
+        **_age_metrics(groups, policy_version, max_token_age),
         **_time_metrics([*groups, *dropped]),
         "sampling/tokens": num_sampled,
         "useful_token_fraction": useful_token_fraction(num_trained, num_sampled),
@@ -57,6 +60,15 @@ def _failure_metrics(dropped: Sequence[DroppedGroup]) -> dict[str, float]:
         name = f"rollout_errors/{outcome.failure.error_type}"
         metrics[name] = metrics.get(name, 0) + 1
     return metrics
+
+
+def _age_metrics(
+    groups: Sequence[RolledOutGroup], policy_version: int, max_token_age: int | None
+) -> dict[str, float]:
+    if max_token_age is None:
+        return {}
+    found = [outcome.group for outcome in groups]
+    return {"async/tokens_over_age": count_tokens_over_age(found, policy_version - max_token_age)}
 
 
 def _time_metrics(outcomes: Sequence[GroupOutcome]) -> dict[str, float]:
