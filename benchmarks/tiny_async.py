@@ -17,7 +17,7 @@ from tinker_rl.envs import get_dataset_builder
 from tinker_rl.lineup import renderer_name
 from tinker_rl.rl import AsyncConfig, Config, main
 
-GROUPS, MEMBERS, STEPS, EVAL_EVERY = 16, 8, 40, 4
+GROUPS, MEMBERS, STEPS, EVAL_EVERY = 16, 8, 24, 4
 ACCURACY = "test/env/all/correct"
 
 Curve = list[tuple[int, float]]
