@@ -93,8 +93,9 @@ def test_it_finds_the_knee_within_a_factor_of_two_and_stays_near(sampler, initia
     simulated.values.clear()
     simulated.serve(4000)
     assert is_near(knee, statistics.median(simulated.values))
-    assert is_near(knee, min(simulated.values) * 1.5)
-    assert is_near(knee, max(simulated.values) / 1.5)  # during a trial
+    # A trial goes one step beyond.
+    assert knee / 3 <= min(simulated.values)
+    assert max(simulated.values) <= 1.5 * max(2 * knee, knee + 1)
 
 
 @given(sampler=samplers, seed=st.integers(0, 99), num_faults=st.integers(1, 2000))
