@@ -136,6 +136,29 @@ def test_what_a_rollout_raises_ends_the_pipeline(run, schedule, interleaving, fa
         run(recorder.go)
 
 
+@given(schedule=schedules, interleaving=st.random_module(), fail_at=st.integers(0, 3))
+def test_what_learning_raises_is_the_only_error(run, schedule, interleaving, fail_at):
+    """Whoever waits to hand in a group at that time is cancelled."""
+    recorder = Recorder(run, schedule)
+    learn = recorder.learn
+
+    async def fail(minibatch):
+        if minibatch.batch == recorder.first + fail_at:
+            raise KeyError(fail_at)
+        return await learn(minibatch)
+
+    recorder.learn = fail
+    if recorder.first + fail_at < schedule["num_batches"]:
+        with pytest.raises(BaseExceptionGroup) as raised:
+            run(recorder.go)
+        matching, others = raised.value.split(KeyError)
+        assert matching is not None
+        assert others is None
+        assert recorder.num_rolling == 0
+    else:
+        run(recorder.go)
+
+
 def schedule_of(**options):
     return {
         "num_minibatches": 1,

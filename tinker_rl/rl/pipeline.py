@@ -56,13 +56,13 @@ async def run_pipeline(
                 published.set()
 
     async def learn_in_order() -> None:
-        async with recv_group:
-            await learn_what_is_ready()  # of groups that an earlier start finished
-            async for group, result in recv_group:
-                window.finish(group, result)
-                await learn_what_is_ready()
+        await learn_what_is_ready()  # of groups that an earlier start finished
+        async for group, result in recv_group:
+            window.finish(group, result)
+            await learn_what_is_ready()
 
-    async with anyio.create_task_group() as tasks:
+    # Open to the end: what `learn` raises is no broken channel to the groups that wait for it.
+    async with recv_group, anyio.create_task_group() as tasks:
         tasks.start_soon(feed)
         tasks.start_soon(learn_in_order)
 
