@@ -88,7 +88,7 @@ def test_other_weights_are_put_down_to_rounding_only_where_the_numbers_are(verdi
     elif hashes[0] == hashes[1]:
         assert row.verdict == AGREES
     elif ROUNDED in verdicts and DIFFERS not in verdicts:
-        assert row.verdict == "other bits, by rounding"
+        assert row.verdict == "other rounding"
         assert overall([*rows, row]) == ROUNDED
     else:
         assert row.verdict == DIFFERS

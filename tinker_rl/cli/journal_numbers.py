@@ -25,7 +25,7 @@ TOLERANCE = 1e-6
 """Greatest difference that counts as rounding: of numbers above 1, relative to the larger one."""
 
 Verdict: TypeAlias = Literal[
-    "agrees bit for bit", "agrees to 1e-6", "other bits, by rounding", "differs", "not compared"
+    "agrees bit for bit", "agrees to 1e-6", "other rounding", "differs", "not compared"
 ]
 
 NAMES = (
@@ -48,7 +48,7 @@ NAMES = (
 _COLOURS: dict[Verdict, str] = {
     "agrees bit for bit": "green",
     "agrees to 1e-6": "green",
-    "other bits, by rounding": "yellow",
+    "other rounding": "yellow",
     "differs": "bold red",
     "not compared": "dim",
 }
@@ -115,7 +115,7 @@ def compare_hashes(
     elif recorded == recomputed:
         verdict = "agrees bit for bit"
     elif overall(numbers) == "agrees to 1e-6":
-        verdict = "other bits, by rounding"
+        verdict = "other rounding"
     return Comparison(name="weight hash", recorded=recorded, recomputed=recomputed, verdict=verdict)
 
 
@@ -131,8 +131,8 @@ def overall(comparisons: Sequence[Comparison]) -> Verdict:
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     """A row for each, with the difference and the verdict."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("number", overflow="fold")
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="dim")
+    table.add_column("number", no_wrap=True)
     for name in ("recorded", "recomputed", "difference"):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("verdict", overflow="fold")
@@ -150,7 +150,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
 def _shown(value: float | str | None) -> str:
     if value is None:
         return "none"
-    return value[:12] if isinstance(value, str) else f"{value:.9g}"
+    return value[:12] if isinstance(value, str) else f"{value:.7g}"
 
 
 def _difference(row: Comparison) -> str:

@@ -113,7 +113,7 @@ class _Rerun:
             f"from {beginning.description}, training on steps {ranges(c.step for c in commits)} ..."
         )
         findings = await self._compute(beginning, commits)
-        self._console.print(Text(self._title(beginning)))
+        self._console.print(Text(self._title(beginning)), soft_wrap=True)
         self._console.print(comparison_table(findings.comparisons))
         self._console.print(Text("\n" + self._conclusion(findings)), soft_wrap=True)
         return 0 if findings.verdict in ("agrees bit for bit", "agrees to 1e-6") else 1
