@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, TypeAlias
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from tinker_rl.envs import RLDataset
+from tinker_rl.policies import Priority, SamplerGate
+from tinker_rl.rl.config import Config, SamplingClientEvaluator
+from tinker_rl.rl.evaluator import RLTestSetEvaluator
+
 if TYPE_CHECKING:
     from tinker_rl.clients import SamplingClient
-    from tinker_rl.rl.config import SamplingClientEvaluator
 
-__all__ = ["Evaluations"]
+__all__ = ["Evaluations", "make_evaluators"]
 
 _Asked: TypeAlias = "tuple[int, SamplingClient]"
 
@@ -79,3 +83,30 @@ class Evaluations:
                 found |= await evaluator(sampling_client)
             await self._record(version, found)
             self.num_owed -= 1
+
+
+def make_evaluators(
+    config: Config,
+    test_dataset: RLDataset | None,
+    gate: SamplerGate,
+    rank: Callable[[], Priority],
+) -> list[SamplingClientEvaluator]:
+    """Those of a run: held-out problems, if there are any, and what its config builds.
+
+    Args:
+        gate: Grants the sampler's slots to the held-out problems.
+        rank: Gives their priority at it.
+    """
+    found: list[SamplingClientEvaluator] = []
+    if test_dataset is not None and len(test_dataset):
+        on_held_out = RLTestSetEvaluator(
+            test_dataset,
+            config.max_tokens,
+            seed=config.seed,
+            limits=config.limits,
+            max_failed_group_fraction=config.max_failed_group_fraction,
+            gate=gate,
+            rank=rank,
+        )
+        found.append(on_held_out)
+    return [*found, *(build() for build in config.evaluator_builders)]

@@ -14,10 +14,9 @@ from tinker_rl.errors import ConfigError
 from tinker_rl.policies import AdaptiveLimit, FixedLimit, LivePolicy, SamplerGate
 from tinker_rl.rl.batch_training import BatchTrainer, check_loss
 from tinker_rl.rl.checkpoints import CheckpointLog, CheckpointRecord, save_checkpoint
-from tinker_rl.rl.config import Config, SamplingClientEvaluator
+from tinker_rl.rl.config import Config
 from tinker_rl.rl.error_budget import ErrorBudget
-from tinker_rl.rl.evaluations import Evaluations
-from tinker_rl.rl.evaluator import RLTestSetEvaluator
+from tinker_rl.rl.evaluations import Evaluations, make_evaluators
 from tinker_rl.rl.files import JsonLines
 from tinker_rl.rl.journal import (
     CommitRecord,
@@ -42,6 +41,7 @@ from tinker_rl.rl.saved_versions import SavedVersions
 from tinker_rl.rl.step_metrics import batch_metrics
 from tinker_rl.rl.stopwatch import Stopwatch
 from tinker_rl.rl.transcripts import write_transcripts
+from tinker_rl.rl.versions import Versions
 from tinker_rl.rl.window import Commit, Minibatch, Window
 
 if TYPE_CHECKING:
@@ -99,34 +99,39 @@ class Run:
         self._progress = progress
         self._schedule = config.schedule
         self._past = Past.of(journal, checkpoint_batch)
-        self._saved = SavedVersions(service_client, training_client, self._past.paths)
+        self._window = self._make_window()
         most = config.max_concurrent_samples
-        self._gate = SamplerGate(
-            AdaptiveLimit(INITIAL_SAMPLES) if most is None else FixedLimit(most)
-        )
+        gate = SamplerGate(AdaptiveLimit(INITIAL_SAMPLES) if most is None else FixedLimit(most))
         self._policy = LivePolicy(
             training_client,
             max_tokens=config.max_tokens,
             temperature=config.temperature,
             refresh=self._schedule.refresh,
-            gate=self._gate,
+            gate=gate,
         )
-        self._publisher = Publisher(
+        # An evaluation has its turn at the sampler as if it were the next group.
+        evaluators = make_evaluators(config, test_dataset, gate, lambda: (self._window.next_group,))
+        self._evaluations = Evaluations(evaluators, num_steps, config.eval_every, self._record)
+        self._versions = Versions(
             self._policy,
-            config.on_weight_sync_error,
-            config.max_weight_sync_failures,
-            progress.say,
+            Publisher(
+                self._policy,
+                config.on_weight_sync_error,
+                config.max_weight_sync_failures,
+                progress.say,
+            ),
+            SavedVersions(service_client, training_client, self._past.paths),
+            self._evaluations,
+            config.league,
+            self._past,
+            self._window,
+            keeps_old=self._schedule.keeps_old_versions,
+            say=progress.say,
         )
         self._watch = Stopwatch()
         self._rolling = Rolling(
-            config, self._policy, groups, reference, self._append, self._watch, progress
+            config, self._policy, groups, reference, self._append_group, self._watch, progress
         )
-        self._evaluations = Evaluations(
-            self._make_evaluators(test_dataset), num_steps, config.eval_every, self._record
-        )
-        self._owes_evaluation = False
-        """Whether one is due, and waits for a version that is published."""
-        self._window = self._make_window()
         self._rows = JsonLines(config.log_dir / METRICS_FILE)
         self._checkpoints = CheckpointLog(config.log_dir)
         self._budget = ErrorBudget(config.max_failed_group_fraction)
@@ -136,6 +141,9 @@ class Run:
         self._trainer: BatchTrainer | None = None
         self._batch: list[GroupRecord] = []
         """What was handed to the learner of the batch under way."""
+        self._publishing = anyio.Lock()
+        """Held until the journal has the commit of a version that may act already: what was sampled
+        with it comes after."""
         self._commit = anyio.CancelScope(shield=True)
         self.num_committed = checkpoint_batch
         self.is_committing = False
@@ -172,6 +180,7 @@ class Run:
             size,
             max(self._num_steps, past.num_committed),
             first_batch=past.num_committed,
+            oldest_version=past.first_version,
             finished=past.waiting(self._journal),
             trained=past.trained(size),
             mute=past.mute,
@@ -180,11 +189,11 @@ class Run:
     async def _come_back(self) -> None:
         """Train again on what was committed after the checkpoint, and publish what is needed."""
         past = self._past
-        needed = self._versions_needed()
+        needed = self._versions.needed(self.num_committed)
         for version in sorted(v for v in needed if v < self.num_committed):
-            self._policy.adopt(version, await self._saved.load(version))
-            await self._evaluate(version)
-        await self._publish_again(needed)
+            await self._versions.load(version)
+        if self.num_committed in needed:
+            await self._versions.publish_again(self.num_committed, None)
         for commit in past.commits:
             if commit.step < self.num_committed:
                 continue
@@ -193,55 +202,14 @@ class Run:
             await replay_step(self._client, self._journal, commit)
             self.num_committed = commit.step + 1
             self.is_committing = False
-            await self._publish_again(needed, commit.weight_hash)
-        if self._config.league is not None:
-            members = {v: self._policy.pinned(v) for v in self._league_members()}
-            self._config.league.restore(members)
+            if self.num_committed in needed:
+                await self._versions.publish_again(self.num_committed, commit.weight_hash)
+        self._versions.come_back()
         self._kl_limit.remember(past.rows())
-        await self._write_start()
-        self._policy.retire(self._window.oldest_version_in_use)
-
-    def _versions_needed(self) -> set[int]:
-        """Versions that groups to come start with or play against, or that owe an evaluation."""
-        past, present = self._past, self._past.num_committed
-        needed = {present, *self._league_members()}
-        if self._schedule.keeps_old_versions:
-            oldest = self._window.oldest_version_in_use
-            needed |= set(range(oldest, present)) - past.mute
-        owed = {v for v in range(present) if self._evaluations.is_due(v)} - set(past.evaluations)
-        can_be_had = {*self._saved.versions, *range(self.num_committed, present)} - past.mute
-        return needed | (owed & can_be_had)
-
-    def _league_members(self) -> list[int]:
-        """Versions that the league had when the run was cut off."""
-        if self._config.league is None:
-            return []
-        published = (v for v in range(self._past.num_committed + 1) if v not in self._past.mute)
-        return self._config.league.members_after(published)
-
-    async def _publish_again(self, needed: set[int], weight_hash: str | None = None) -> None:
-        """Publish the present version if it is needed; begin its evaluation if that is owed."""
-        version = self.num_committed
-        if version not in needed:
-            return
-        policy = await self._policy.publish(version)
-        sync = policy.sampling_client.weight_sync
-        if sync and weight_hash and sync.content_hash != weight_hash:
-            self._progress.say(
-                f"version {version} came out of the journal with other bits than it was committed "
-                f"with ({sync.content_hash[:12]}, not {weight_hash[:12]}): this device does not "
-                "compute alike twice. The run goes on with the new ones"
-            )
-        await self._evaluate(version)
-
-    async def _write_start(self) -> None:
-        version, path = self.num_committed, None
-        if self._must_keep(version) and version not in self._saved.versions:
-            path = await self._saved.save(version)
         start = StartRecord(
-            version=version,
-            weight_hash=self._weight_hash(version),
-            sampler_path=path,
+            version=self.num_committed,
+            weight_hash=self._versions.weight_hash(self.num_committed),
+            sampler_path=await self._versions.keep(self.num_committed),
             options_hash=self._options_hash,
         )
         await self._append(start)
@@ -280,23 +248,24 @@ class Run:
         self._watch.trained()
         self._progress.working("publishing", 0, 1)
         is_last = step + 1 == self._num_steps
-        publication = await self._publisher.publish(step + 1, is_last=is_last)
-        self._watch.published()
-        if self._config.league is not None and self._policy.policy_version == step + 1:
-            self._config.league.offer(step + 1, self._policy.pinned(step + 1))
-        row = self._row(step, trained, publication)
-        await self._write_commit(step, row)
-        self._policy.retire(self._window.oldest_version_in_use)
-        self._groups.forget_before(step + 1)
+        async with self._publishing:
+            publication = await self._versions.publish(step + 1, is_last=is_last)
+            self._watch.published()
+            row = self._row(step, trained, publication)
+            await self._write_commit(step, row)
         self._trainer, self._batch = None, []
         self.num_committed = step + 1
         self.is_committing = False
+        self._rows.append(row)
         self._progress.step_done(step, row)
+        self._versions.retire()
+        self._groups.forget_before(step + 1)
+        await self._versions.delete_unneeded()
         if publication.fatal is not None:
             raise publication.fatal
         if warning := self._kl_limit.observe(step, row):
             self._progress.say(warning)
-        await self._evaluate(step + 1)
+        await self._versions.evaluate(step + 1)
         if self._is_due(self._config.save_every) or is_last:
             await self._save()
 
@@ -321,80 +290,35 @@ class Run:
 
     async def _write_commit(self, step: int, row: dict[str, Any]) -> None:
         """Say in the journal that a batch is trained on; from here on, it is."""
-        path = None
-        if self._policy.policy_version == step + 1 and self._must_keep(step + 1):
-            path = await self._saved.save(step + 1)
+        self._write_transcripts(step)
+        path = await self._versions.keep(step + 1)
         for record in self._batch:
             if isinstance(record.outcome, DroppedGroup):
                 await self._append(record)
-        await self._append(
-            CommitRecord(
-                step=step,
-                groups=tuple(record.group for record in self._batch),
-                weight_hash=self._weight_hash(step + 1),
-                acting_version=self._policy.policy_version,
-                sampler_path=path,
-                metrics=row,
-                training=self._options,
-            )
+        commit = CommitRecord(
+            step=step,
+            groups=tuple(record.group for record in self._batch),
+            weight_hash=self._versions.weight_hash(step + 1),
+            acting_version=self._policy.policy_version,
+            sampler_path=path,
+            metrics=row,
+            training=self._options,
         )
+        await self._append(commit)
         await anyio.to_thread.run_sync(self._journal.sync)
-        self._write_transcripts(step)
-        self._rows.append(row)
-        await self._saved.keep_only({v for v in self._saved.versions if self._must_keep(v)})
 
-    def _must_keep(self, version: int) -> bool:
-        """Whether a restart may need the weights of a version from the disk."""
-        if self._schedule.keeps_old_versions and version >= self._window.oldest_version_in_use:
-            return True
-        if self._config.league is not None and version in self._config.league.versions:
-            return True
-        return self._evaluations.is_due(version) and not self._is_evaluated(version)
-
-    def _is_evaluated(self, version: int) -> bool:
-        return any(record.version == version for record in self._journal.evaluations)
-
-    def _weight_hash(self, version: int) -> str | None:
-        if self._policy.policy_version != version:
-            return None
-        sync = self._policy.pinned(version).sampling_client.weight_sync
-        return sync.content_hash if sync else None
+    async def _append_group(self, record: GroupRecord) -> None:
+        async with self._publishing:
+            await self._append(record)
 
     async def _append(self, record: Record) -> None:
         await anyio.to_thread.run_sync(self._journal.append, record)
 
     # ----------------------------------------------------------------- evaluating and saving
 
-    def _make_evaluators(self, test_dataset: RLDataset | None) -> list[SamplingClientEvaluator]:
-        config = self._config
-        found: list[SamplingClientEvaluator] = []
-        if test_dataset is not None and len(test_dataset):
-            on_held_out = RLTestSetEvaluator(
-                test_dataset,
-                config.max_tokens,
-                seed=config.seed,
-                limits=config.limits,
-                max_failed_group_fraction=config.max_failed_group_fraction,
-                gate=self._gate,
-                rank=lambda: (self._window.next_group,),  # as if it were the next group
-            )
-            found.append(on_held_out)
-        return [*found, *(build() for build in config.evaluator_builders)]
-
-    async def _evaluate(self, version: int) -> None:
-        """Begin the evaluation of a version where one is due.
-
-        One that could not be published is not evaluated: the next one is, in its place.
-        """
-        if version in self._past.evaluations:
-            return
-        self._owes_evaluation |= self._evaluations.is_due(version)
-        if self._owes_evaluation and self._policy.policy_version == version:
-            self._owes_evaluation = False
-            await self._evaluations.begin(version, self._policy.pinned(version).sampling_client)
-
     async def _record(self, version: int, metrics: dict[str, float]) -> None:
         await self._append(EvaluationRecord(version=version, metrics=metrics))
+        self._versions.evaluated(version)
         self._rows.append({"step": version, **metrics})
         self._progress.evaluated(version, metrics)
 
