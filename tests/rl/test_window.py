@@ -344,3 +344,17 @@ def test_options_that_do_not_fit_are_refused_with_their_name(options):
     arguments = {"groups_per_batch": 4, "max_steps_off_policy": 1, "num_batches": 5} | options
     with pytest.raises(ConfigError, match=r"expected .*; got"):
         Window(**arguments)
+
+
+def test_with_a_fixed_lag_no_group_goes_back_behind_the_oldest_version():
+    window = Window(2, 2, 6, first_batch=3, oldest_version=3, lag="fixed")
+    assert window.oldest_version_in_use == 3
+    versions = []
+    for version in (3, 4, 5):
+        while window.is_admissible:
+            ticket = window.admit()
+            versions.append(ticket.policy_version)
+            window.finish(ticket.group, None)
+        assert window.next_minibatch() is not None
+        window.publish(Commit(version=version + 1, acting_version=version + 1))
+    assert versions == [3] * 6

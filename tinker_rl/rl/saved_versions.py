@@ -55,12 +55,18 @@ class SavedVersions:
         """
         path = self._paths.get(version)
         if path is None:
-            raise CheckpointError(
-                f"version {version}: expected its saved weights, which groups of this run start "
-                f"with (lag=fixed); got those of {sorted(self._paths)} only. Start afresh with "
-                "behavior_if_log_dir_exists=delete, or go on with lag=newest."
-            )
-        return await self._service_client.create_sampling_client_async(model_path=path)
+            raise self._gone(version, f"those of {sorted(self._paths)} only")
+        try:
+            return await self._service_client.create_sampling_client_async(model_path=path)
+        except CheckpointError as error:
+            raise self._gone(version, f"an error ({error})") from error
+
+    def _gone(self, version: int, found: str) -> CheckpointError:
+        return CheckpointError(
+            f"version {version}: expected its saved weights, which groups of this run start with "
+            f"or play against; got {found}. Start afresh with behavior_if_log_dir_exists=delete, "
+            "or go on with lag=newest and without a league."
+        )
 
     async def keep_only(self, versions: Collection[int]) -> None:
         """Delete all others. What cannot be deleted is left."""

@@ -14,7 +14,9 @@ import msgspec
 from rich.console import Console
 
 from tinker_rl.envs import RLDataset
+from tinker_rl.errors import CheckpointError
 from tinker_rl.rl.checkpoints import (
+    CHECKPOINTS_FILE,
     CheckpointLog,
     CheckpointRecord,
     load_newest,
@@ -180,7 +182,7 @@ class _Start:
 
     async def _finish_other(self, service: ServiceClient, journal: Journal) -> None:
         """Bring the model to where other options left it, save it, and put their journal aside."""
-        client, batch = await self._training_client(service)
+        client, batch = await self._training_client(service, journal)
         past = Past.of(journal, batch)
         for commit in past.commits:
             if commit.step >= batch:
@@ -209,7 +211,7 @@ class _Start:
         """Go on from the newest checkpoint and the journal, in a folder that is ours alone."""
         config = self._config
         self._say(f"loading {config.model_name} ...")
-        client, batch = await self._training_client(service)
+        client, batch = await self._training_client(service, journal)
         past = Past.of(journal, batch)
         self._rebuild_rows(past)
         if past.num_committed:
@@ -247,13 +249,23 @@ class _Start:
         owes = evaluates and self._config.eval_every and num_steps not in past.evaluations
         return past.num_committed == num_steps and acts and records[-1].final and not owes
 
-    async def _training_client(self, service: ServiceClient) -> tuple[TrainingClient, int]:
+    async def _training_client(
+        self, service: ServiceClient, journal: Journal
+    ) -> tuple[TrainingClient, int]:
         """The model, and the step to start at: from the newest checkpoint, or afresh."""
         config = self._config
-        found = await load_newest(service, self._checkpoints.read(), config.model_name)
+        first = self._checkpoints_fit(journal)
+        records = [record for record in self._checkpoints.read() if record.batch >= first]
+        found = await load_newest(service, records, config.model_name)
         if found is not None:
             client, record = found
             return client, record.batch
+        if first:
+            raise CheckpointError(
+                f"{CHECKPOINTS_FILE}: expected a checkpoint of step {first}, with which "
+                f"{journal.path.name} begins, or of a later one; got none. Put the older journal "
+                "back in its place, or start afresh with behavior_if_log_dir_exists=delete."
+            )
         metadata = {"recipe_name": config.recipe_name}
         if config.load_checkpoint_path is not None:
             load = service.create_training_client_from_state_async
@@ -263,6 +275,19 @@ class _Start:
             config.model_name, config.lora_rank, seed=config.seed, user_metadata=metadata
         )
         return model, 0
+
+    def _checkpoints_fit(self, journal: Journal) -> int:
+        """Leave out checkpoints of steps that the journal lost; the step that it begins with."""
+        if not journal.starts:
+            return 0
+        past = Past.of(journal, 0)
+        if any(record.batch > past.num_committed for record in self._checkpoints.read()):
+            self._say(
+                f"checkpoints after step {past.num_committed} are left out, since {journal.path} "
+                "ends there; the steps after it are done again"
+            )
+            self._checkpoints.cut(past.num_committed)
+        return past.first_version
 
     def _rebuild_rows(self, past: Past) -> None:
         """Make the rows what the journal says: a kill may have come between the two."""

@@ -89,6 +89,7 @@ class Window(Generic[R]):
         lag: Lag = "newest",
         straggler: Straggler = "wait",
         max_masked_fraction: float = 1.0,
+        oldest_version: int = 0,
         finished: Mapping[int, R] | None = None,
         trained: Collection[int] | None = None,
         mute: Collection[int] = (),
@@ -101,12 +102,13 @@ class Window(Generic[R]):
             first_batch: Batch to begin with: version `first_batch` counts as published.
             num_minibatches: Equal parts in which a batch is handed out.
             lag: Whether a group starts with the newest version, or with exactly
-                `max(0, n // groups_per_batch - max_steps_off_policy)`, or the one before it that
-                may act.
+                `max(oldest_version, n // groups_per_batch - max_steps_off_policy)`, or the one
+                before it that may act.
             straggler: Whether a batch waits for the groups of its own numbers, or takes whichever
                 are finished, lowest number first (then an age may exceed the bound).
             max_masked_fraction: With "mask", the share of a batch's size in groups that may be
                 left to go over age at a time. 0: a batch waits for all of them; 1: for none.
+            oldest_version: Version below which nothing is known of the run.
             finished: Results of an earlier start that were not handed out.
             trained: Groups of the batches before `first_batch`; None: those of their own numbers.
             mute: Versions up to `first_batch` that may not act.
@@ -130,6 +132,7 @@ class Window(Generic[R]):
         self._groups_per_minibatch = groups_per_batch // num_minibatches
         self._num_minibatches = num_minibatches
         self._lag: Lag = lag
+        self._oldest_version = oldest_version
         self._straggler: Straggler = straggler
         self._max_masked = math.floor(max_masked_fraction * groups_per_batch)
         self._published_version = first_batch
@@ -260,7 +263,9 @@ class Window(Generic[R]):
     def _version_of(self, group: int) -> int:
         if self._lag == "newest":
             return self._acting_version
-        version = max(0, group // self._groups_per_batch - self._max_steps_off_policy)
+        version = max(
+            self._oldest_version, group // self._groups_per_batch - self._max_steps_off_policy
+        )
         return self._version_that_acts(version)
 
     def _version_that_acts(self, version: int) -> int:

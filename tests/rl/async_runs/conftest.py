@@ -27,6 +27,11 @@ class World:
     """What happens around the environments, and is no part of a run's options."""
 
     def __init__(self):
+        self.reset()
+
+    def reset(self):
+        """Forget all that a test asked for or learned."""
+        self.__dict__.clear()
         self.made = Counter()
         """How often each group's environments were made."""
         self.stop = {}
@@ -258,6 +263,5 @@ def runs(service):
 @pytest.fixture(name="world")
 def _world():
     """A fresh world."""
-    world.__dict__.clear()
-    world.__init__()
+    world.reset()
     return world
