@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from tinker_rl.completers import TokenCompleter
@@ -25,7 +26,7 @@ class LivePolicy:
     `policy_version` counts the batches committed when the weights were published; only this class
     gives out these numbers. `refresh` says when a running episode takes up a newer version:
 
-    - `never`: an episode keeps the version it began with;
+    - `never`: an episode keeps the version of its first action;
     - `turn`: each turn takes the version that is newest at its start, and keeps it to its end;
     - `publish`: as `turn`, and what is being sampled when a version is published is interrupted,
       and goes on from its tokens under the new weights.
@@ -137,12 +138,10 @@ class LivePolicy:
             del self._versions[version]
 
     def completer(self, key: EpisodeKey) -> TokenCompleter:
-        """What acts in one episode, from the version that is newest now."""
-        newest = self._newest()
-        if self._refresh == "never":
-            return newest.completer(key)
+        """What acts in one episode, from the version that is newest when its first action is sent
+        to the sampler, which may be long after it began to wait for its turn."""
         return SampledActions(
-            self._newest,
+            cache(self._newest) if self._refresh == "never" else self._newest,
             key,
             max_tokens=self._max_tokens,
             temperature=self._temperature,

@@ -103,7 +103,7 @@ class Config:
         default=None, doc="The reference; None: the base model."
     )
     kl_warn: float = chz.field(
-        default=0.05, doc="KL between sampler and learner, in nats a token, that is warned of."
+        default=0.1, doc="KL between sampler and learner, in nats a token, that is warned of."
     )
     kl_stop: float | None = chz.field(
         default=None, doc="The same at which the run stops; None: never."

@@ -48,12 +48,17 @@ async def run_pipeline(
                     await published.wait()
                 rollouts.start_soon(roll_out_one, window.admit())
 
+    def take_in_what_is_finished() -> None:
+        while recv_group.statistics().tasks_waiting_send:
+            window.finish(*recv_group.receive_nowait())
+
     async def learn_what_is_ready() -> None:
         while (minibatch := window.next_minibatch()) is not None:
             commit = await learn(minibatch)
             if commit is not None:
                 window.publish(commit)
                 published.set()
+            take_in_what_is_finished()
 
     async def learn_in_order() -> None:
         await learn_what_is_ready()  # of groups that an earlier start finished

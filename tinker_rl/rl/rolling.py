@@ -89,9 +89,10 @@ class Rolling:
         builder = self._groups.builder(ticket.group)
         if builder is None:
             return None
+        is_fixed = self._config.schedule.lag == "fixed"
         return await do_group_rollout(
             builder,
-            self._policy.at(ticket.policy_version),
+            self._policy.at(ticket.policy_version) if is_fixed else self._policy,
             EpisodeKey(run_seed=self._config.seed, group=ticket.group),
             self._config.limits,
             self._config.group_policy,

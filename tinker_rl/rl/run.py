@@ -18,6 +18,7 @@ from tinker_rl.rl.config import Config
 from tinker_rl.rl.error_budget import ErrorBudget
 from tinker_rl.rl.evaluations import Evaluations, make_evaluators
 from tinker_rl.rl.files import JsonLines
+from tinker_rl.rl.heap import frozen_heap
 from tinker_rl.rl.journal import (
     CommitRecord,
     EvaluationRecord,
@@ -158,7 +159,8 @@ class Run:
             self._watch.start()
             self._progress.begin()
             most = self._config.max_concurrent_groups or self._window.num_slots
-            await run_pipeline(self._window, self._rolling.roll_out, self._learn, most)
+            with frozen_heap():
+                await run_pipeline(self._window, self._rolling.roll_out, self._learn, most)
             if self._evaluations.num_owed:
                 self._progress.waiting("evaluating")
 
