@@ -198,6 +198,10 @@ class Schedule(RuleBasedStateMachine):
         oldest = self.window.oldest_version_in_use
         assert oldest <= self.acting <= self.published
         assert all(ticket.policy_version >= oldest for ticket in self.in_flight.values())
+        if self.lag == "fixed":
+            untrained = self.versions.keys() - set(self.trained)
+            oldest = self.window.oldest_version_untrained
+            assert all(self.versions[group] >= oldest for group in untrained)
 
     @invariant()
     def something_can_always_happen_until_the_end(self):

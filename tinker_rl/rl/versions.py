@@ -158,7 +158,7 @@ class Versions:
         self._evaluated.add(version)
 
     def _must_keep(self, version: int) -> bool:
-        if self._keeps_old and version >= self._window.oldest_version_in_use:
+        if self._keeps_old and version >= self._window.oldest_version_untrained:
             return True
         if self._league is not None and version in self._league.versions:
             return True

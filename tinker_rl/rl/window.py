@@ -137,7 +137,7 @@ class Window(Generic[R]):
         self._max_masked = math.floor(max_masked_fraction * groups_per_batch)
         self._published_version = first_batch
         self._mute: set[int] = set(mute)
-        """Versions that may not act, and that groups to come would start with."""
+        """Versions that may not act, and that untrained groups would start with."""
         self._acting_version = self._version_that_acts(first_batch)
         self._num_handed_out = first_batch * num_minibatches
         self._versions: dict[int, int] = {}
@@ -184,6 +184,12 @@ class Window(Generic[R]):
         """The oldest version that a group in flight, or one admitted later, may ask for."""
         next_version = self._version_of(self._next_group)
         return min([*self._versions.values(), next_version, self._acting_version])
+
+    @property
+    def oldest_version_untrained(self) -> int:
+        """With a fixed lag, the oldest version that a group not handed out may have started with,
+        so that it could be sampled again."""
+        return self._version_of(self._num_handed_out * self._groups_per_minibatch)
 
     @property
     def next_group(self) -> int:
@@ -252,8 +258,8 @@ class Window(Generic[R]):
         if acting < version:
             self._mute.update(range(self._published_version + 1, version + 1))
         self._published_version, self._acting_version = version, acting
-        next_version = self._version_of(self._next_group)
-        self._mute = {mute for mute in self._mute if mute > next_version}
+        oldest = self.oldest_version_untrained
+        self._mute = {mute for mute in self._mute if mute > oldest}
 
     def _pass_over_done(self) -> None:
         while self._next_group in self._done_before:
