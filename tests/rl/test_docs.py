@@ -5,8 +5,10 @@ from pathlib import Path
 
 import anyio
 
+from tinker_rl.rl.schedules import schedule_problems
+
 TEXT = (Path(__file__).parents[2] / "docs" / "rl.md").read_text(encoding="utf-8")
-FIRST, PIECES = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+FIRST, SCHEDULES, PIECES = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
 def test_the_first_example_trains(tmp_path, monkeypatch, capsys):
@@ -17,6 +19,14 @@ def test_the_first_example_trains(tmp_path, monkeypatch, capsys):
     before, after = (float(line) for line in capsys.readouterr().out.splitlines()[-2:])
     assert 0 <= before <= 1
     assert 0 <= after <= 1
+
+
+def test_the_schedules_go_together():
+    names = {}
+    exec(compile(SCHEDULES, "docs/rl.md", "exec"), names)
+    options = names["options"]
+    configs = options["async_config"], options["stream_minibatch_config"]
+    assert not list(schedule_problems(*configs, options["num_substeps"]))
 
 
 def test_the_pieces_fit_together():
