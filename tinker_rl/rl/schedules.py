@@ -201,13 +201,15 @@ def _async_problems(config: AsyncConfig) -> Iterator[str]:
 
 
 def _stream_problems(config: StreamMinibatchConfig, num_substeps: int) -> Iterator[str]:
-    for name in ("groups_per_batch", "num_minibatches"):
-        if getattr(config, name) < 1:
-            yield (
-                f"stream_minibatch_config.{name}: expected 1 or more; got {getattr(config, name)}. "
-                "Change it."
-            )
-            return
+    names = ("groups_per_batch", "num_minibatches")
+    too_low = [name for name in names if getattr(config, name) < 1]
+    for name in too_low:
+        yield (
+            f"stream_minibatch_config.{name}: expected 1 or more; got {getattr(config, name)}. "
+            "Change it."
+        )
+    if too_low:
+        return
     num_parts = config.num_minibatches * max(1, num_substeps)
     if config.groups_per_batch % num_parts:
         yield (
