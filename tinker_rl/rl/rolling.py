@@ -65,8 +65,8 @@ class Rolling:
         if self._reference is not None and isinstance(outcome, RolledOutGroup):
             try:
                 scores = await _scores(self._reference, outcome.group)
-            except (CompleterError, RequestError, SamplerError) as error:
-                outcome = _not_scored(outcome, error)
+            except* (CompleterError, RequestError, SamplerError) as errors:
+                outcome = _not_scored(outcome, errors)
         if isinstance(outcome, DroppedGroup):
             self._progress.say(
                 f"group {ticket.group} is dropped: {describe_failure(outcome.failure)}"
@@ -107,7 +107,8 @@ async def _scores(reference: SamplingClient, group: TrajectoryGroup) -> Referenc
     return tuple(tuple(next(scores) for _ in member) for member in members)
 
 
-def _not_scored(outcome: RolledOutGroup, error: Exception) -> DroppedGroup:
+def _not_scored(outcome: RolledOutGroup, errors: ExceptionGroup[Exception]) -> DroppedGroup:
+    error = errors.exceptions[0]  # of many sequences the same, as a rule
     return DroppedGroup(
         failure=InfraFailure("kl_reference", type(error).__name__, str(error)),
         member=None,
