@@ -12,7 +12,7 @@ from tinker_rl.errors import UnsupportedError
 if TYPE_CHECKING:
     from tinker_rl.engine.local import EngineOptions, LocalBackend
 
-__all__ = ["close_backend", "open_backend"]
+__all__ = ["close_backend", "deterministic_options", "open_backend"]
 
 _lock = threading.RLock()
 _engines: dict[EngineOptions | None, tuple[LocalBackend, int]] = {}
@@ -38,6 +38,14 @@ def open_backend(base_url: str | None, options: EngineOptions | None) -> Backend
             backend, clients = LocalBackend(options), 0
         _engines[options] = (backend, clients + 1)
         return backend
+
+
+def deterministic_options() -> EngineOptions:
+    """Options of an engine in this process that samples the same bits for the same seeds."""
+    from tinker_rl.engine.local import EngineOptions
+    from tinker_rl.engine.samplers.embedded import EmbeddedSamplerConfig
+
+    return EngineOptions(sampler=EmbeddedSamplerConfig(deterministic=True))
 
 
 def close_backend(backend: Backend) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from tinker_rl import ServiceClient
+from tinker_rl.clients.factory import deterministic_options
 
 __all__ = ["SamplerName", "choose_sampler", "open_service"]
 
@@ -34,9 +35,7 @@ def choose_sampler(asked: SamplerName, model: str) -> tuple[SamplerName, str]:
 def open_service(sampler: SamplerName, is_deterministic: bool = False) -> ServiceClient:
     """An engine in this process with that sampler; deterministic where the sampler can be."""
     from tinker_rl.engine.local import EngineOptions
-    from tinker_rl.engine.samplers.embedded import EmbeddedSamplerConfig
 
-    option = sampler
     if is_deterministic and sampler == "embedded":
-        option = EmbeddedSamplerConfig(deterministic=True)
-    return ServiceClient(engine_options=EngineOptions(sampler=option))
+        return ServiceClient(engine_options=deterministic_options())
+    return ServiceClient(engine_options=EngineOptions(sampler=sampler))

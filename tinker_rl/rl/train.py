@@ -333,8 +333,15 @@ class _Start:
 
 async def _open_service(config: Config) -> ServiceClient:
     from tinker_rl.clients import ServiceClient  # heavy: it may start an engine
+    from tinker_rl.clients.factory import deterministic_options
 
-    return await anyio.to_thread.run_sync(lambda: ServiceClient(base_url=config.base_url))
+    def open_client() -> ServiceClient:
+        is_local = config.base_url is None and not os.environ.get("TINKER_BASE_URL")
+        if is_local and config.schedule.lag == "fixed":
+            return ServiceClient(engine_options=deterministic_options())
+        return ServiceClient(base_url=config.base_url)
+
+    return await anyio.to_thread.run_sync(open_client)
 
 
 async def _open_reference(config: Config, service: ServiceClient) -> SamplingClient | None:
