@@ -30,7 +30,7 @@ async def score(sampling_client):
     return (await sampling_client.compute_logprobs_async(PROMPT))[1:]
 
 
-def test_each_version_comes_back_as_it_was_until_it_is_deleted(service, backend):
+def test_each_version_comes_back_as_it_was_until_it_is_deleted(service, backend, caplog):
     async def go():
         client = await service.create_lora_training_client_async("tiny", 4)
         saved = SavedVersions(service, client, {})
@@ -56,5 +56,6 @@ def test_each_version_comes_back_as_it_was_until_it_is_deleted(service, backend)
                 await known.load(2)
         await later.keep_only({1})  # what is gone already is no matter
         assert later.versions == {1}
+        assert not caplog.records
 
     anyio.run(go, backend=backend)

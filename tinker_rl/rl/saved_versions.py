@@ -75,5 +75,7 @@ class SavedVersions:
             rest = self._service_client.create_rest_client()
             try:
                 await rest.delete_checkpoint_from_tinker_path_async(path)
+            except CheckpointError:
+                continue  # an earlier start deleted it
             except TinkerRLError as error:
                 logger.warning("The weights of version %d stay at %s: %s", version, path, error)
