@@ -17,6 +17,7 @@ from tinker_rl.envs import Env, EnvGroupBuilder, RLDataset, RLDatasetBuilder, St
 from tinker_rl.envs.randomness import current_rng
 from tinker_rl.rl import AsyncConfig, Config, StreamMinibatchConfig, main
 from tinker_rl.rl.journal import JOURNAL_FILE, Journal, encode, without_times
+from tinker_rl.rl.log_dir import dump_config
 from tinker_rl.types import ModelInput
 
 HELD_OUT = 1000
@@ -126,12 +127,12 @@ class Data(RLDatasetBuilder):
         return Groups(self, self.num_batches), held_out
 
 
-def config(log_path, data=None, **options):
+def config(log_path, dataset_builder=None, **options):
     """Options of a short run."""
     return Config(
         **{
             "learning_rate": 1e-3,
-            "dataset_builder": data or Data(),
+            "dataset_builder": dataset_builder or Data(),
             "model_name": "tiny",
             "max_tokens": 3,
             "log_path": str(log_path),
@@ -220,8 +221,17 @@ def service(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def runs(service):
+def runs(service, tmp_path_factory):
     """What the tests of whole runs share."""
+    known = {}
+
+    def unbroken(**options):
+        """The folder of a run of these options that nothing disturbed."""
+        key = json.dumps(dump_config(config("", **options)))
+        if key not in known:
+            known[key] = tmp_path_factory.mktemp("unbroken")
+            run(config(known[key], **options))
+        return known[key]
 
     def run(config, backend="trio", service=service):
         return anyio.run(main, config, service, backend=backend)
@@ -255,6 +265,7 @@ def runs(service):
             )
         },
         Data=Data,
+        unbroken=unbroken,
         service=service,
         HELD_OUT=HELD_OUT,
     )

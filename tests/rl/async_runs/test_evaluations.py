@@ -28,14 +28,14 @@ def config_of(log_path, runs, evaluator, **options):
 
 
 def test_a_slow_evaluation_holds_up_no_step_and_the_last_is_waited_for(
-    runs, backend, world, tmp_path, capsys
+    runs, backend, world, tmp_path
 ):
     """That of version 0 ends after the last batch has begun, that of version 5 a while later."""
 
     class Slow(Probe):
         async def __call__(self, sampling_client):
             await world.until_started(9)
-            await anyio.sleep(0.1)
+            await anyio.sleep(0.5)
             return await super().__call__(sampling_client)
 
     config = config_of(tmp_path, runs, Slow, dataset_builder=runs.Data(num_batches=5))
@@ -44,7 +44,6 @@ def test_a_slow_evaluation_holds_up_no_step_and_the_last_is_waited_for(
     found = measured(tmp_path, runs)
     assert list(found) == [0, 2, 4, 5]
     assert len(set(found.values())) == 4
-    assert "evaluating ..." in capsys.readouterr().out
 
 
 def test_an_evaluation_that_was_cut_off_is_done_again_on_the_very_same_version(

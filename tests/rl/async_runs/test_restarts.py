@@ -35,36 +35,37 @@ def options_of(name, runs):
     }
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(
+    ("name", "backend"), [("fixed", "trio"), ("streaming", "asyncio"), ("evaluated", "trio")]
+)
 def test_a_run_that_is_cut_off_again_and_again_ends_as_the_unbroken_one(
     runs, backend, world, tmp_path, name
 ):
     options = options_of(name, runs)
+    unbroken = runs.unbroken(**options)
     world.sleep_at_random(4)
-    runs.run(runs.config(tmp_path / "unbroken", **options))
-    rng = random.Random(f"{name} {backend}")
-    config = runs.config(tmp_path / "broken", **options)
+    rng = random.Random(name)
+    config = runs.config(tmp_path, **options)
     num_cuts = 0
     for _ in range(4):
-        finished = finished_groups(tmp_path / "broken", runs)
+        finished = finished_groups(tmp_path, runs)
         world.made.clear()
         num_cuts += runs.run_for(rng.uniform(0.2, 1.2), config, backend)
         assert not finished & world.made.keys()
     assert num_cuts
-    finished = finished_groups(tmp_path / "broken", runs)
+    finished = finished_groups(tmp_path, runs)
     world.made.clear()
     runs.run(config, backend)
     assert not finished & world.made.keys()
-    check_equal(tmp_path, runs)
-    assert runs.trained(tmp_path / "broken") == list(range(12))
+    check_equal(tmp_path, unbroken, runs)
+    assert runs.trained(tmp_path) == list(range(12))
 
 
 def finished_groups(log_path, runs):
     return runs.records(log_path).groups.keys() if (log_path / "journal.bin").exists() else set()
 
 
-def check_equal(tmp_path, runs):
-    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+def check_equal(broken, unbroken, runs):
     assert runs.hashes(broken) == runs.hashes(unbroken)
     assert runs.rows(broken) == runs.rows(unbroken)
     assert runs.account(broken) == runs.account(unbroken)
@@ -104,28 +105,28 @@ def test_an_interrupt_between_minibatches_leaves_no_half_trained_checkpoint(
             await anyio.sleep_forever()
 
     options = {"stream_minibatch_config": runs.stream(2)}
-    runs.run(runs.config(tmp_path / "unbroken", **options))
-    config = runs.config(tmp_path / "broken", **options)
+    unbroken = runs.unbroken(**options)
+    config = runs.config(tmp_path, **options)
     world.before_step = hang
     summary = runs.run(config, backend, Interrupted(runs.service, at=5))
     assert (summary.interrupted, summary.num_steps_done) == (True, 2)
-    assert runs.checkpoints(tmp_path / "broken") == []
+    assert runs.checkpoints(tmp_path) == []
     world.reset()
     runs.run(config, backend)
-    check_equal(tmp_path, runs)
+    check_equal(tmp_path, unbroken, runs)
 
 
 def test_an_interrupt_of_the_last_minibatch_finishes_and_saves_the_step(
     runs, backend, world, tmp_path
 ):
     options = {"stream_minibatch_config": runs.stream(2), "async_config": runs.fixed(1)}
-    runs.run(runs.config(tmp_path / "unbroken", **options))
-    config = runs.config(tmp_path / "broken", **options)
+    unbroken = runs.unbroken(**options)
+    config = runs.config(tmp_path, **options)
     summary = runs.run(config, backend, Interrupted(runs.service, at=4))
     assert (summary.interrupted, summary.num_steps_done) == (True, 2)
-    assert [record["batch"] for record in runs.checkpoints(tmp_path / "broken")] == [2]
+    assert [record["batch"] for record in runs.checkpoints(tmp_path)] == [2]
     runs.run(config, backend)
-    check_equal(tmp_path, runs)
+    check_equal(tmp_path, unbroken, runs)
 
 
 @pytest.mark.parametrize("parts", [1, 2])
@@ -148,9 +149,7 @@ def test_streaming_on_policy_learns_what_a_whole_batch_would(runs, world, tmp_pa
     assert max(abs(a - b) for a, b in zip(before, scores[0], strict=True)) > 1e-2
 
 
-def test_changed_options_go_on_from_the_weights_that_the_old_ones_made(
-    runs, backend, world, tmp_path
-):
+def test_changed_options_go_on_from_the_weights_that_the_old_ones_made(runs, world, tmp_path):
     """As a run does that stopped of itself, with a checkpoint, where the other was cut off."""
     first = {"async_config": runs.fixed(1), "learning_rate": 1e-3}
     then = {
@@ -160,13 +159,13 @@ def test_changed_options_go_on_from_the_weights_that_the_old_ones_made(
         "behavior_if_log_dir_exists": "resume",
     }
     runs.run(runs.config(tmp_path / "unbroken", max_steps=2, **first))
-    cut_off_at(6, runs.config(tmp_path / "broken", max_steps=4, **first), runs, world, backend)
+    cut_off_at(6, runs.config(tmp_path / "broken", max_steps=4, **first), runs, world)
     old_rows = runs.rows(tmp_path / "broken")
     assert [row["step"] for row in old_rows] == [0, 1]
     assert runs.checkpoints(tmp_path / "broken") == []
 
     for name in ("unbroken", "broken"):
-        runs.run(runs.config(tmp_path / name, **then), backend)
+        runs.run(runs.config(tmp_path / name, **then))
         assert len(runs.records(tmp_path / name, "journal.1.bin").commits) == 2
         assert [c.step for c in runs.records(tmp_path / name).commits] == [2, 3]
     assert runs.rows(tmp_path / "broken")[:2] == old_rows
@@ -213,9 +212,7 @@ def broken_publish(number):
         yield
 
 
-def test_a_version_that_could_not_act_does_not_act_after_a_restart_either(
-    runs, backend, world, tmp_path
-):
+def test_a_version_that_could_not_act_does_not_act_after_a_restart_either(runs, world, tmp_path):
     """Version 2 is broken. Groups 10 and 11 would start with it, after the cut at group 10."""
     data = runs.Data(num_batches=6)
     options = {"async_config": runs.fixed(2), "on_weight_sync_error": "continue"}
@@ -223,9 +220,9 @@ def test_a_version_that_could_not_act_does_not_act_after_a_restart_either(
         runs.run(runs.config(tmp_path / "unbroken", data, **options))
     with broken_publish(2):
         config = runs.config(tmp_path / "broken", data, **options)
-        cut_off_at(10, config, runs, world, backend)
+        cut_off_at(10, config, runs, world, "asyncio")
     assert runs.records(tmp_path / "broken").commits[1].acting_version == 1
-    runs.run(config, backend)
+    runs.run(config)
     found = [runs.records(tmp_path / name) for name in ("unbroken", "broken")]
     acted = [[record.policy_version for record in run.groups.values()] for run in found]
     assert acted[0] == acted[1] == [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 3, 3]
@@ -247,18 +244,17 @@ def test_a_run_that_drifts_past_its_limit_stops_with_its_training_kept(
     assert runs.trained(tmp_path) == list(range(10))
 
 
-def test_a_journal_that_was_cut_takes_its_checkpoints_along(runs, backend, world, tmp_path, capsys):
+def test_a_journal_that_was_cut_takes_its_checkpoints_along(runs, world, tmp_path, capsys):
     """Steps that it does not hold are done again, from the newest checkpoint that it knows of."""
     options = {"save_every": 1, "max_steps": 4}
-    runs.run(runs.config(tmp_path / "unbroken", **options))
-    config = runs.config(tmp_path / "broken", **options)
+    unbroken = runs.unbroken(**options)
+    config = runs.config(tmp_path, **options)
     runs.run(config)
-    cut_before(5, tmp_path / "broken" / JOURNAL_FILE)
-    runs.run(config, backend)
+    cut_before(5, tmp_path / JOURNAL_FILE)
+    runs.run(config)
     assert "checkpoints after step 2 are left out" in capsys.readouterr().out
-    batches = [record["batch"] for record in runs.checkpoints(tmp_path / "broken")]
-    assert batches == [1, 2, 3, 4]
-    check_equal(tmp_path, runs)
+    assert [record["batch"] for record in runs.checkpoints(tmp_path)] == [1, 2, 3, 4]
+    check_equal(tmp_path, unbroken, runs)
 
 
 def cut_before(group, path):

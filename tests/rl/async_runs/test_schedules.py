@@ -38,7 +38,7 @@ def check_ages(log_path, runs):
     return by_step
 
 
-@pytest.mark.parametrize("parts", [None, 2])
+@pytest.mark.parametrize(("parts", "backend"), [(None, "trio"), (2, "asyncio")])
 def test_with_the_newest_lag_no_token_is_over_age_and_none_is_wasted(
     runs, backend, world, tmp_path, parts
 ):
@@ -88,9 +88,7 @@ def test_with_mask_a_batch_does_not_wait_and_tokens_over_age_do_not_train(
         assert row["useful_token_fraction"] == pytest.approx(0.75 if is_late else 1.0)
 
 
-def test_an_episode_that_refreshes_at_turns_acts_with_several_versions(
-    runs, backend, world, tmp_path
-):
+def test_an_episode_that_refreshes_at_turns_acts_with_several_versions(runs, world, tmp_path):
     """Group 5 of batch 2 acts again after version 2 is published."""
 
     async def slow(group, member, turn):
@@ -100,7 +98,7 @@ def test_an_episode_that_refreshes_at_turns_acts_with_several_versions(
     world.before_step = slow
     refreshes = runs.ahead(2, refresh="turn")
     config = runs.config(tmp_path, async_config=refreshes, save_every=1)
-    runs.run(config, backend)
+    runs.run(config)
     by_step = check_ages(tmp_path, runs)
     assert max(by_step[2]) == 2
     group = runs.records(tmp_path).groups[5]

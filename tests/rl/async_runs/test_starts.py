@@ -57,7 +57,7 @@ def test_the_folder_of_another_configuration_is_left_alone_with_the_difference_s
     assert (tmp_path / JOURNAL_FILE).read_bytes() == before
 
 
-def test_a_corrupt_journal_is_refused_by_the_offset_of_its_record(runs, backend, world, tmp_path):
+def test_a_corrupt_journal_is_refused_by_the_offset_of_its_record(runs, world, tmp_path):
     config = runs.config(tmp_path, max_steps=2)
     runs.run(config)
     path = tmp_path / JOURNAL_FILE
@@ -68,20 +68,19 @@ def test_a_corrupt_journal_is_refused_by_the_offset_of_its_record(runs, backend,
     path.write_bytes(content)
     more = runs.config(tmp_path, max_steps=3)
     with pytest.raises(JournalError, match=rf"{path}.* {offset}\b"):
-        runs.run(more, backend)
+        runs.run(more)
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("lost", [1, 60])
+@pytest.mark.parametrize(("lost", "backend"), [(1, "trio"), (60, "asyncio")])
 def test_a_torn_journal_is_cut_and_reported_and_the_run_goes_on(
     runs, backend, world, tmp_path, capsys, lost
 ):
     """What is torn is the last commit, with which its step is done again, to the same weights."""
-    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    runs.run(runs.config(unbroken, async_config=runs.fixed(1)))
-    config = runs.config(broken, async_config=runs.fixed(1))
+    unbroken = runs.unbroken(async_config=runs.fixed(1))
+    config = runs.config(tmp_path, async_config=runs.fixed(1))
     runs.run(config)
-    path = broken / JOURNAL_FILE
+    path = tmp_path / JOURNAL_FILE
     path.write_bytes(path.read_bytes()[:-lost])
     with Journal.read(path) as journal:
         assert journal.torn is not None
@@ -92,4 +91,4 @@ def test_a_torn_journal_is_cut_and_reported_and_the_run_goes_on(
     assert "was torn by a kill: " in told
     assert f"bytes at offset {offset} are cut off" in told
     assert not world.made
-    assert runs.account(broken) == runs.account(unbroken)
+    assert runs.account(tmp_path) == runs.account(unbroken)
