@@ -33,7 +33,7 @@ class GroupRecord(msgspec.Struct, frozen=True, kw_only=True, eq=False, tag="grou
     group: int
     """Its number."""
     policy_version: int
-    """Version that it started with."""
+    """Version that it was admitted with; with `lag="newest"` its episodes may begin with a newer one."""
     outcome: GroupOutcome | None
     """None: a number without a group."""
     reference_logprobs: ReferenceLogprobs | None = None
