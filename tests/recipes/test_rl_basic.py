@@ -1,7 +1,9 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 
 import psutil
@@ -13,18 +15,44 @@ from tinker_rl.errors import ConfigError, UnknownNameError
 from tinker_rl.recipes import rl_basic
 from tinker_rl.recipes.rl_basic import Config, choose, train_config
 from tinker_rl.recipes.sampler import choose_sampler
+from tinker_rl.rl.journal import JOURNAL_FILE, Journal, encode
 
 QUICK = ("model_name=tiny", "batch_size=4", "group_size=4", "max_steps=2", "save_every=1")
 
 
+COMMAND = (sys.executable, "-m", "tinker_rl.recipes.rl_basic")
+
+
 def run(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "tinker_rl.recipes.rl_basic", *arguments],
+        [*COMMAND, *arguments],
         capture_output=True,
         text=True,
         timeout=240,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
+
+
+def run_until_killed(log_path, num_steps, *arguments, **environment):
+    """Kill a run when so many steps have been written down."""
+    process = subprocess.Popen(
+        [*COMMAND, *arguments, f"log_path={log_path}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+    end = time.monotonic() + 240
+    while len(read_rows(log_path)) < num_steps and process.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+
+
+def read_rows(log_path):
+    path = log_path / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
 
 
 def test_it_trains_evaluates_and_tells_what_to_do_next(tmp_path):
@@ -43,7 +71,7 @@ def test_it_trains_evaluates_and_tells_what_to_do_next(tmp_path):
     assert summary["steps"] == 2
     assert 0.2 < summary["accuracy_before"] < 0.7
     assert summary["accuracy_after"] is not None
-    rows = [json.loads(line) for line in (log_path / "metrics.jsonl").read_text().splitlines()]
+    rows = read_rows(log_path)
     trained = [row for row in rows if "optim/lr" in row]
     assert [row["step"] for row in trained] == [0, 1]
     assert sorted(row["step"] for row in rows if "test/env/all/correct" in row) == [0, 2]
@@ -64,7 +92,7 @@ def test_it_samples_with_vllm_and_shows_what_it_waits_for(tmp_path):
     said = done.stdout.splitlines()
     assert said[1].startswith("sampler vllm: as asked; its first start takes a minute")
     assert said[3] == "starting the sampler ..."
-    rows = [json.loads(line) for line in (log_path / "metrics.jsonl").read_text().splitlines()]
+    rows = read_rows(log_path)
     assert [row["step"] for row in rows] == [0, 1]
     for row in rows:
         assert 0 < row["sync/max_abs_logprob_diff"] < 1e-3
@@ -72,6 +100,43 @@ def test_it_samples_with_vllm_and_shows_what_it_waits_for(tmp_path):
     assert json.loads((log_path / "summary.json").read_text())["sampler"] == "vllm"
     assert json.loads((log_path / "config.json").read_text())["sampler_name"] == "vllm"
     assert not [process for process in psutil.process_iter() if _home(process) == home]
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed (make vllm)")
+def test_an_asynchronous_run_with_vllm_that_is_killed_goes_on_where_it_was(tmp_path):
+    """One kill, as each start of vLLM takes half a minute."""
+    log_path, home = tmp_path / "run", str(tmp_path / "home")
+    arguments = (
+        *("model_name=tiny", "sampler=vllm", "n_test=0", "max_steps=6", "batch_size=16"),
+        *("group_size=8", "learning_rate=1e-4", "max_steps_off_policy=2", "refresh=publish"),
+    )
+    run_until_killed(log_path, 2, *arguments, TINKER_RL_HOME=home)
+    before = groups_in(log_path)
+    done = run(*arguments, f"log_path={log_path}", TINKER_RL_HOME=home)
+    assert done.returncode == 0, done.stderr
+    assert "going on after step" in done.stdout
+    after = groups_in(log_path)
+    assert len(before) >= 32
+    assert {number: after[number] for number in before} == before
+    with Journal.read(log_path / JOURNAL_FILE) as journal:
+        assert [group for c in journal.commits for group in c.groups] == list(range(96))
+        assert len(journal.starts) == 2
+    rows = read_rows(log_path)
+    assert [row["step"] for row in rows] == list(range(6))
+    for row in rows:
+        assert 0 <= row["async/staleness_min"] <= row["async/staleness_max"] <= 2
+        assert row["optim/kl_sample_train_v2"] < 1e-3
+        assert row["useful_token_fraction"] == 1
+    assert rows[-1]["async/staleness_max"] > 0
+    assert not [process for process in psutil.process_iter() if _home(process) == home]
+
+
+def groups_in(log_path):
+    """What the journal holds of every group."""
+    with Journal.read(log_path / JOURNAL_FILE) as journal:
+        return {number: encode(journal.read_group(number)) for number in journal.groups}
 
 
 def _home(process):
