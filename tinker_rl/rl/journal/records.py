@@ -33,7 +33,7 @@ class GroupRecord(msgspec.Struct, frozen=True, kw_only=True, eq=False, tag="grou
     group: int
     """Its number."""
     policy_version: int
-    """Version that it was admitted with; with `lag="newest"` its episodes may begin with a newer one."""
+    """Version it was admitted with; with `lag="newest"`, episodes may begin with newer ones."""
     outcome: GroupOutcome | None
     """None: a number without a group."""
     reference_logprobs: ReferenceLogprobs | None = None
