@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m tinker_rl.recipes.rl_basic model_name=tiny dataset=arithmetic
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
 
 check: lint types test
 
@@ -39,6 +39,8 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/first_run.py
 	$(BIN)/python benchmarks/learner.py --bare-tokens 4096
+	$(BIN)/python benchmarks/runtime.py
+	$(BIN)/python benchmarks/kills.py
 	@$(BIN)/python -c 'import vllm' 2>/dev/null || { echo "no vLLM: make vllm"; exit 1; }
 	$(BIN)/python benchmarks/sampler.py
 
