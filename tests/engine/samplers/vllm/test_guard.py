@@ -25,6 +25,16 @@ if len(sys.argv) < 2:
 time.sleep(60)
 """
 
+# A command that makes a semaphore, and writes down its name.
+SEMAPHORE = """
+import os, sys, time
+from _multiprocessing import SemLock
+name = f"mp-tinker_rl-{os.getpid()}"
+semaphore = SemLock(1, 1, 1, f"/{name}", False)
+print(f"/dev/shm/sem.{name}", flush=True)
+time.sleep(60)
+"""
+
 # The owner of a guard, as another program.
 OWNER = """
 import os, subprocess, sys, time
@@ -60,20 +70,26 @@ def alive(pid):
         return False
 
 
-@pytest.fixture
-def guarded(tmp_path):
-    """An owner, the processes of its guard, and a folder that it owns."""
-    command, owner, owned = tmp_path / "command.py", tmp_path / "owner.py", tmp_path / "owned"
-    command.write_text(COMMAND)
+def start_owner(tmp_path, command):
+    """The owner of a guarded command, and a folder that it owns."""
+    script, owner, owned = tmp_path / "command.py", tmp_path / "owner.py", tmp_path / "owned"
+    script.write_text(command)
     owner.write_text(OWNER)
     (owned / "deep").mkdir(parents=True)
     process = subprocess.Popen(
-        [sys.executable, owner, GUARD, command, owned],
+        [sys.executable, owner, GUARD, script, owned],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
+    return process, owned
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    """An owner, the processes of its guard, and a folder that it owns."""
+    process, owned = start_owner(tmp_path, COMMAND)
     pids = sorted(int(process.stdout.readline()) for _ in range(2))
     guard = psutil.Process(pids[0])
     wait_until(lambda: len(guard.children(recursive=True)) == 2)
@@ -89,6 +105,16 @@ def test_nothing_outlives_an_owner_that_is_killed(guarded):
     process.wait()
     wait_until(lambda: not any(map(alive, family)))
     assert not owned.exists()
+
+
+def test_a_semaphore_does_not_outlive_the_process_that_made_it(tmp_path):
+    process, _ = start_owner(tmp_path, SEMAPHORE)
+    said = [process.stdout.readline().strip() for _ in range(2)]
+    (semaphore,) = (Path(line) for line in said if line.startswith("/"))
+    assert semaphore.exists()
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not semaphore.exists())
 
 
 def test_what_is_stopped_does_not_outlive_the_owner_either(guarded):

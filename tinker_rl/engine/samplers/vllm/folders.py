@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from tinker_rl.engine.samplers.base import AdapterWeights
 
-__all__ = ["AdapterFolders"]
+__all__ = ["AdapterFolders", "short_folder"]
 
 _PREFIX = "tinker_rl-"
 _SHARED_MEMORY = Path("/dev/shm")
@@ -25,9 +25,9 @@ class AdapterFolders:
         self._base_model = base_model
         self.roots: list[Path] = []
         """The folders they lie in, the better one first."""
-        if os.access(_SHARED_MEMORY, os.W_OK):
-            self.roots.append(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_SHARED_MEMORY)))
-        self.roots.append(Path(tempfile.mkdtemp(prefix=_PREFIX)))
+        if _has_shared_memory():
+            self.roots.append(_new_folder(_SHARED_MEMORY))
+        self.roots.append(_new_folder())
 
     def write(self, name: str, weights: AdapterWeights) -> Path:
         """Write a peft adapter folder; what is there of that name is replaced.
@@ -66,3 +66,16 @@ class AdapterFolders:
         """Remove them all."""
         for root in self.roots:
             shutil.rmtree(root, ignore_errors=True)
+
+
+def short_folder() -> Path:
+    """A new folder for sockets, whose paths have 107 bytes at most: not deep in a temporary one."""
+    return _new_folder(_SHARED_MEMORY if _has_shared_memory() else None)
+
+
+def _has_shared_memory() -> bool:
+    return os.access(_SHARED_MEMORY, os.W_OK)
+
+
+def _new_folder(place: Path | None = None) -> Path:
+    return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))

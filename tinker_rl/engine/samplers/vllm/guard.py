@@ -20,8 +20,12 @@ import sys
 import threading
 import time
 
-_SEGMENTS = ("/dev/shm/psm_", "/dev/shm/sem.mp-")
+_SHARED_MEMORY = "/dev/shm"
+_SEGMENTS = ("psm_", "sem.mp-")
 """How Python names the shared memory and the semaphores of its processes."""
+
+_NOTE_SECONDS = 0.5
+"""A process that hangs in the kernel may not say what it has mapped. It is killed all the same."""
 
 
 def main() -> None:
@@ -37,14 +41,21 @@ def main() -> None:
 
     ended = threading.Event()
     segments: set[str] = set()
-    threading.Thread(target=_note_segments, args=(command.pid, segments), daemon=True).start()
+    threading.Thread(target=_keep_noting, args=(command.pid, segments), daemon=True).start()
+
+    def kill() -> None:
+        last = threading.Thread(target=_note_segments, args=(command.pid, segments), daemon=True)
+        last.start()
+        last.join(_NOTE_SECONDS)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(command.pid, signal.SIGKILL)
 
     def watch() -> None:
         last = b""
         while heard := os.read(life, 1024):
             last = heard
-            _kill_group(command.pid)
-        _kill_group(command.pid)
+            kill()
+        kill()
         for path in () if last.endswith(b"e") else owned:
             shutil.rmtree(path, ignore_errors=True)
             with contextlib.suppress(OSError):
@@ -53,8 +64,8 @@ def main() -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     code = command.wait()
-    _kill_group(command.pid)
-    for path in segments:
+    kill()
+    for path in tuple(segments):
         with contextlib.suppress(OSError):
             os.remove(path)
     ended.wait()
@@ -66,27 +77,29 @@ def _signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _note_segments(group: int, found: set[str]) -> None:
-    """Note, for ever, which segments of shared memory the processes of a group have mapped."""
+def _keep_noting(group: int, found: set[str]) -> None:
+    """Note segments for ever: a process that dies by itself takes what it had mapped with it."""
     pause = 1.0
     while True:
         time.sleep(pause)
         pause = min(30.0, 1.2 * pause)  # most are made at the start
-        for entry in os.scandir("/proc"):
-            with contextlib.suppress(OSError, ValueError):
-                if os.getpgid(int(entry.name)) == group:
-                    found.update(_mapped_segments(f"{entry.path}/maps"))
+        _note_segments(group, found)
+
+
+def _note_segments(group: int, found: set[str]) -> None:
+    """Note which segments of shared memory the processes of a group have mapped."""
+    for entry in os.scandir("/proc"):
+        with contextlib.suppress(OSError, ValueError):
+            if os.getpgid(int(entry.name)) == group:
+                found.update(_mapped_segments(f"{entry.path}/maps"))
 
 
 def _mapped_segments(maps: str) -> list[str]:
+    """By inode: who makes a semaphore has it mapped under a passing name."""
     with open(maps) as lines:
-        paths = [line[line.find("/") :].rstrip() for line in lines if "/dev/shm/" in line]
-    return [path for path in paths if path.startswith(_SEGMENTS)]
-
-
-def _kill_group(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
+        inodes = {int(line.split()[4]) for line in lines if f"{_SHARED_MEMORY}/" in line}
+    segments = os.scandir(_SHARED_MEMORY) if inodes else ()
+    return [s.path for s in segments if s.name.startswith(_SEGMENTS) and s.inode() in inodes]
 
 
 if __name__ == "__main__":

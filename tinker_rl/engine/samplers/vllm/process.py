@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import psutil
 from anyio.abc import Process, SocketStream
 
 from tinker_rl.engine.samplers.vllm.config import VllmSamplerConfig
+from tinker_rl.engine.samplers.vllm.folders import short_folder
 from tinker_rl.engine.samplers.vllm.protocol import (
     Command,
     Engine,
@@ -62,6 +64,8 @@ class VllmProcess:
         self._messages: Messages | None = None
         self._send, self._outbox = anyio.create_memory_object_stream[Command](math.inf)
         self._log_file = Path()
+        self._sockets: Path | None = None
+        """Where vLLM's own sockets lie, which it leaves behind."""
         self._pids: list[int] = []
         self._pong = Pong(0, 0, 0, 0)
 
@@ -111,13 +115,14 @@ class VllmProcess:
                 raise self._failure(reason)
 
     async def _spawn(self) -> None:
+        self._sockets = short_folder()
         ours, theirs = socket.socketpair()
         self._stream = await anyio.abc.UNIXSocketStream.from_socket(ours)
         life_read, self._life = os.pipe()
         handle, name = tempfile.mkstemp(prefix="tinker_rl-vllm-", suffix=".log")
         self._log_file = Path(name)
         worker = [sys.executable, "-m", "tinker_rl.engine.samplers.vllm.worker"]
-        owned = os.pathsep.join(map(str, [self._log_file, *self._owned]))
+        owned = os.pathsep.join(map(str, [self._log_file, self._sockets, *self._owned]))
         try:
             self._guard = await anyio.open_process(
                 [sys.executable, "-IS", str(_GUARD), str(life_read), *worker, str(theirs.fileno())],
@@ -127,7 +132,7 @@ class VllmProcess:
                 pass_fds=(life_read, theirs.fileno()),
                 start_new_session=True,
                 env={
-                    **_environment(),
+                    **_environment(self._sockets),
                     "TINKER_RL_PASS_FDS": str(theirs.fileno()),
                     "TINKER_RL_OWNED": owned,
                 },
@@ -220,6 +225,8 @@ class VllmProcess:
             if self._stream is not None:
                 await anyio.aclose_forcefully(self._stream)
             self._log_file.unlink(missing_ok=True)
+            if self._sockets is not None:
+                shutil.rmtree(self._sockets, ignore_errors=True)
 
     def kill(self) -> None:
         """Kill it at once; `attend` then fails."""
@@ -250,12 +257,13 @@ def _leaves(error: Exception) -> Iterator[Exception]:
         yield error
 
 
-def _environment() -> dict[str, str]:
+def _environment(sockets: Path) -> dict[str, str]:
     """Ours, with what vLLM takes from there.
 
     Its second model runner scores prompts without regard to adapters; `patches` mends the first.
     """
-    return {**os.environ, "VLLM_NO_USAGE_STATS": "1", "VLLM_USE_V2_MODEL_RUNNER": "0"}
+    ours = {"VLLM_NO_USAGE_STATS": "1", "VLLM_USE_V2_MODEL_RUNNER": "0"}
+    return {**os.environ, **ours, "VLLM_RPC_BASE_PATH": str(sockets)}
 
 
 def _family(pid: int) -> list[int]:
