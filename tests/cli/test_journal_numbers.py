@@ -17,7 +17,7 @@ from tinker_rl.cli.journal_numbers import (
 
 AGREES, ROUNDED, DIFFERS, UNCOMPARED = (
     "agrees bit for bit",
-    "agrees to 1e-6",
+    "agrees to 1e-5",
     "differs",
     "not compared",
 )

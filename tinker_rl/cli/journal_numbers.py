@@ -21,11 +21,11 @@ __all__ = [
     "overall",
 ]
 
-TOLERANCE = 1e-6
+TOLERANCE = 1e-5
 """Greatest difference that counts as rounding: of numbers above 1, relative to the larger one."""
 
 Verdict: TypeAlias = Literal[
-    "agrees bit for bit", "agrees to 1e-6", "other rounding", "differs", "not compared"
+    "agrees bit for bit", "agrees to 1e-5", "other rounding", "differs", "not compared"
 ]
 
 NAMES = (
@@ -47,7 +47,7 @@ NAMES = (
 
 _COLOURS: dict[Verdict, str] = {
     "agrees bit for bit": "green",
-    "agrees to 1e-6": "green",
+    "agrees to 1e-5": "green",
     "other rounding": "yellow",
     "differs": "bold red",
     "not compared": "dim",
@@ -97,7 +97,7 @@ def compare_numbers(recorded: float | None, recomputed: float | None) -> Verdict
         return "agrees bit for bit"
     scale = max(1.0, abs(recorded), abs(recomputed))
     if math.isfinite(scale) and abs(recorded - recomputed) <= TOLERANCE * scale:
-        return "agrees to 1e-6"
+        return "agrees to 1e-5"
     return "differs"
 
 
@@ -114,7 +114,7 @@ def compare_hashes(
         verdict = "not compared"
     elif recorded == recomputed:
         verdict = "agrees bit for bit"
-    elif overall(numbers) == "agrees to 1e-6":
+    elif overall(numbers) == "agrees to 1e-5":
         verdict = "other rounding"
     return Comparison(name="weight hash", recorded=recorded, recomputed=recomputed, verdict=verdict)
 
@@ -126,7 +126,7 @@ def overall(comparisons: Sequence[Comparison]) -> Verdict:
         return "not compared"
     if "differs" in verdicts:
         return "differs"
-    return "agrees bit for bit" if verdicts == {"agrees bit for bit"} else "agrees to 1e-6"
+    return "agrees bit for bit" if verdicts == {"agrees bit for bit"} else "agrees to 1e-5"
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:

@@ -116,7 +116,7 @@ class _Rerun:
         self._console.print(Text(self._title(beginning)), soft_wrap=True)
         self._console.print(comparison_table(findings.comparisons))
         self._console.print(Text("\n" + self._conclusion(findings)), soft_wrap=True)
-        return 0 if findings.verdict in ("agrees bit for bit", "agrees to 1e-6") else 1
+        return 0 if findings.verdict in ("agrees bit for bit", "agrees to 1e-5") else 1
 
     async def _compute(self, beginning: Beginning, commits: Sequence[CommitRecord]) -> _Findings:
         first_different: int | None = None
@@ -170,7 +170,7 @@ class _Rerun:
                 return f"{step} differs in {', '.join(names)}{self._since(findings)}"
             case _:
                 return (
-                    f"{step} agrees to 1e-6: the numbers differ by rounding, as they do on another "
+                    f"{step} agrees to 1e-5: the numbers differ by rounding, as they do on another "
                     "device or with another number of threads (OMP_NUM_THREADS)"
                 )
 
