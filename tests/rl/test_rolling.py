@@ -10,6 +10,7 @@ from tinker_rl.completers import TokenCompleter, TokensWithLogprobs
 from tinker_rl.envs import Env, EnvGroupBuilder, RLDataset, RLDatasetBuilder, StepResult
 from tinker_rl.errors import SamplerError
 from tinker_rl.rl import Config
+from tinker_rl.rl.journal import FailureRecord
 from tinker_rl.rl.outcomes import DroppedGroup, RolledOutGroup
 from tinker_rl.rl.problems import NumberedGroups
 from tinker_rl.rl.progress import RunProgress
@@ -102,11 +103,11 @@ def test_a_finished_group_is_in_the_journal_before_anyone_learns_of_it(run):
     assert record.reference_logprobs is None
 
 
-def test_a_dropped_group_is_not_in_the_journal(run):
+def test_of_a_dropped_group_the_failure_is_in_the_journal_and_the_group_is_not(run):
     made, appended = rolling(World(run, fails=True))
     record = run(made.roll_out, ticket(0))
     assert isinstance(record.outcome, DroppedGroup)
-    assert appended == []
+    assert appended == [FailureRecord(group=0, policy_version=0, outcome=record.outcome)]
 
 
 def test_a_number_without_a_group_is_in_the_journal(run):
@@ -128,7 +129,8 @@ def test_the_reference_scores_what_will_train(run):
 def test_a_reference_that_is_down_drops_the_group(run):
     made, appended = rolling(World(run), Reference(is_down=True))
     record = run(made.roll_out, ticket(0))
-    assert appended == []
+    (failed,) = appended
+    assert failed == FailureRecord(group=0, policy_version=0, outcome=record.outcome)
     assert record.outcome.failure.where == "kl_reference"
     assert record.outcome.num_sampled_tokens == 4
     assert record.reference_logprobs is None

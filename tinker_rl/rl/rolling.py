@@ -11,7 +11,7 @@ from tinker_rl.policies import EpisodeKey, LivePolicy
 from tinker_rl.rl.config import Config
 from tinker_rl.rl.data import trajectory_to_data
 from tinker_rl.rl.error_budget import describe_failure
-from tinker_rl.rl.journal import GroupRecord, ReferenceLogprobs
+from tinker_rl.rl.journal import FailureRecord, GroupRecord, ReferenceLogprobs
 from tinker_rl.rl.kl_penalty import reference_logprobs
 from tinker_rl.rl.outcomes import DroppedGroup, GroupOutcome, InfraFailure, RolledOutGroup
 from tinker_rl.rl.problems import NumberedGroups
@@ -45,7 +45,7 @@ class Rolling:
         policy: LivePolicy,
         groups: NumberedGroups,
         reference: SamplingClient | None,
-        append: Callable[[GroupRecord], Awaitable[None]],
+        append: Callable[[GroupRecord | FailureRecord], Awaitable[None]],
         watch: Stopwatch,
         progress: RunProgress,
     ) -> None:
@@ -59,7 +59,11 @@ class Rolling:
         self._num_done = 0
 
     async def roll_out(self, ticket: Ticket) -> GroupRecord:
-        """Roll out a group and write it down. Cancelled, it is to be sampled again."""
+        """Roll out a group and write it down. Cancelled, it is to be sampled again.
+
+        Of a dropped group only the failure is written here: a later start may try it again, until
+        its batch trains.
+        """
         outcome = await self._outcome(ticket)
         scores = None
         if self._reference is not None and isinstance(outcome, RolledOutGroup):
@@ -77,8 +81,7 @@ class Rolling:
             outcome=outcome,
             reference_logprobs=scores,
         )
-        if not isinstance(outcome, DroppedGroup):  # a later start may try it again, until it trains
-            await self._append(record)
+        await self._append(_failure(record) or record)
         self._watch.group_finished(ticket.group)
         self._num_done += 1
         size = self._groups.groups_per_batch
@@ -97,6 +100,15 @@ class Rolling:
             self._config.limits,
             self._config.group_policy,
         )
+
+
+def _failure(record: GroupRecord) -> FailureRecord | None:
+    """What to write down of a group that was dropped; None if it was not."""
+    if not isinstance(record.outcome, DroppedGroup):
+        return None
+    return FailureRecord(
+        group=record.group, policy_version=record.policy_version, outcome=record.outcome
+    )
 
 
 async def _scores(reference: SamplingClient, group: TrajectoryGroup) -> ReferenceLogprobs:

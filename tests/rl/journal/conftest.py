@@ -12,6 +12,7 @@ from tinker_rl.envs import StopReason, Trajectory, TrajectoryGroup, Transition
 from tinker_rl.rl.journal import (
     CommitRecord,
     EvaluationRecord,
+    FailureRecord,
     GroupRecord,
     Journal,
     StartRecord,
@@ -144,6 +145,12 @@ def group_records(numbers=any_number):
     )
 
 
+def failure_records(numbers=any_number):
+    return st.builds(
+        FailureRecord, group=numbers, policy_version=st.integers(0, 9), outcome=dropped
+    )
+
+
 hashes = st.none() | st.text(max_size=4)
 nested = st.dictionaries(st.text(max_size=3), odd_floats | st.text(max_size=3) | metrics)
 starts = st.builds(StartRecord, version=st.integers(0, 9), weight_hash=hashes, sampler_path=hashes)
@@ -190,8 +197,9 @@ def written(path, *records):
 def records():
     """Strategies and builders of records."""
     return SimpleNamespace(
-        any=group_records() | commits | starts | evaluations,
+        any=group_records() | failure_records() | commits | starts | evaluations,
         groups=group_records,
+        failures=failure_records,
         rolled_out=rolled_out,
         finished=finished,
         commit=commit,

@@ -32,6 +32,15 @@ def test_tokens_sampled_in_vain_do_not_count(records):
     assert same(one, other)
 
 
+@given(data=st.data())
+def test_of_failures_neither_times_nor_tokens_count_and_all_else_does(records, data):
+    record = data.draw(records.failures())
+    outcome = replace(record.outcome, times=RolloutTimes(seconds=7.0), num_sampled_tokens=5)
+    assert same(record, replace(record, outcome=outcome))
+    assert not same(record, replace(record, outcome=replace(record.outcome, member=17)))
+    assert not same(record, replace(record, group=record.group + 1))
+
+
 def test_of_commits_only_times_and_paths_do_not_count(records):
     timed = {"time/train": 1.0, "sync/load_seconds": 2.0}
     one = records.commit(1, 2, weight_hash="a", metrics={"loss": math.nan, **timed})

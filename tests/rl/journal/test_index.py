@@ -9,10 +9,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tinker_rl.errors import JournalError
-from tinker_rl.rl.journal import CommitRecord, EvaluationRecord, GroupRecord, Journal, StartRecord
+from tinker_rl.rl.journal import (
+    CommitRecord,
+    EvaluationRecord,
+    FailureRecord,
+    GroupRecord,
+    Journal,
+    StartRecord,
+)
+from tinker_rl.rl.outcomes import DroppedGroup, EnvFailure
 
 groups = st.integers(0, 7)
 steps = st.integers(0, 4)
+GONE = DroppedGroup(failure=EnvFailure("step", "OSError", "gone"), member=0, num_sampled_tokens=3)
 
 
 class JournalOfARun(RuleBasedStateMachine):
@@ -24,6 +33,7 @@ class JournalOfARun(RuleBasedStateMachine):
         self.path = Path(self.folder.name) / "journal.bin"
         self.journal = Journal.open(self.path)
         self.finished, self.batches, self.num_starts, self.num_evaluations = {}, {}, 0, 0
+        self.failed = []
 
     def append(self, record, is_allowed):
         size = self.path.stat().st_size
@@ -41,6 +51,12 @@ class JournalOfARun(RuleBasedStateMachine):
             group not in self.finished,
         )
         self.finished.setdefault(group, version)
+
+    @rule(group=groups, version=steps)
+    def fail(self, group, version):
+        record = FailureRecord(group=group, policy_version=version, outcome=GONE)
+        self.append(record, True)
+        self.failed.append(record)
 
     @rule(step=steps, batch=st.lists(groups, max_size=3))
     def commit(self, step, batch):
@@ -81,6 +97,7 @@ class JournalOfARun(RuleBasedStateMachine):
         assert journal.trained_groups() == {g for batch in self.batches.values() for g in batch}
         assert len(journal.starts) == self.num_starts
         assert len(journal.evaluations) == self.num_evaluations
+        assert journal.failures == tuple(self.failed)
 
     def teardown(self):
         self.journal.close()

@@ -7,6 +7,7 @@ from tinker_rl.rl.journal.frames import Torn
 from tinker_rl.rl.journal.records import (
     CommitRecord,
     EvaluationRecord,
+    FailureRecord,
     GroupRecord,
     Record,
     ReferenceLogprobs,
@@ -20,6 +21,7 @@ __all__ = [
     "CommitRecord",
     "Cut",
     "EvaluationRecord",
+    "FailureRecord",
     "GroupHead",
     "GroupRecord",
     "Journal",

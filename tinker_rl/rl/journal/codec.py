@@ -14,6 +14,7 @@ from tinker_rl.rl.journal.packing import Packer, Unpacker
 from tinker_rl.rl.journal.records import (
     CommitRecord,
     EvaluationRecord,
+    FailureRecord,
     GroupRecord,
     Record,
     StartRecord,
@@ -73,7 +74,7 @@ class GroupHead(msgspec.Struct, frozen=True, kw_only=True):
     """Attempts at its episodes that failed."""
 
 
-Head: TypeAlias = GroupHead | CommitRecord | StartRecord | EvaluationRecord
+Head: TypeAlias = GroupHead | FailureRecord | CommitRecord | StartRecord | EvaluationRecord
 """A record, or the small part of one."""
 
 _head_decoder = msgspec.msgpack.Decoder(_RecordHead)

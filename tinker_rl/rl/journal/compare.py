@@ -6,7 +6,13 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from tinker_rl.rl.journal.records import CommitRecord, EvaluationRecord, GroupRecord, Record
+from tinker_rl.rl.journal.records import (
+    CommitRecord,
+    EvaluationRecord,
+    FailureRecord,
+    GroupRecord,
+    Record,
+)
 from tinker_rl.rl.outcomes import DroppedGroup, GroupOutcome, RolloutTimes
 
 __all__ = ["without_times"]
@@ -24,6 +30,8 @@ def without_times(record: Record) -> Record:
     if isinstance(record, GroupRecord):
         outcome = None if record.outcome is None else _without_times(record.outcome)
         return replace(record, outcome=outcome)
+    if isinstance(record, FailureRecord):
+        return replace(record, outcome=_dropped_without_times(record.outcome))
     if isinstance(record, EvaluationRecord):
         return replace(record, metrics=_timeless(record.metrics))
     if isinstance(record, CommitRecord):
@@ -33,8 +41,12 @@ def without_times(record: Record) -> Record:
 
 def _without_times(outcome: GroupOutcome) -> GroupOutcome:
     if isinstance(outcome, DroppedGroup):
-        return replace(outcome, times=RolloutTimes(), num_sampled_tokens=0)
+        return _dropped_without_times(outcome)
     return replace(outcome, times=RolloutTimes())
+
+
+def _dropped_without_times(outcome: DroppedGroup) -> DroppedGroup:
+    return replace(outcome, times=RolloutTimes(), num_sampled_tokens=0)
 
 
 def _timeless(metrics: dict[str, T]) -> dict[str, T]:

@@ -9,7 +9,12 @@ import threading
 from collections.abc import Mapping
 
 from tinker_rl.rl.journal.codec import GroupHead, Head
-from tinker_rl.rl.journal.records import CommitRecord, EvaluationRecord, StartRecord
+from tinker_rl.rl.journal.records import (
+    CommitRecord,
+    EvaluationRecord,
+    FailureRecord,
+    StartRecord,
+)
 
 __all__ = ["JournalIndex"]
 
@@ -26,6 +31,7 @@ class JournalIndex:
         """Of each trained group, the step of the commit that holds it."""
         self._starts: list[StartRecord] = []
         self._evaluations: list[EvaluationRecord] = []
+        self._failures: list[FailureRecord] = []
 
     @property
     def groups(self) -> Mapping[int, int]:
@@ -56,6 +62,12 @@ class JournalIndex:
         """Evaluations, oldest first."""
         with self._lock:
             return tuple(self._evaluations)
+
+    @property
+    def failures(self) -> tuple[FailureRecord, ...]:
+        """Every time that a group was dropped, oldest first; it may be finished since then."""
+        with self._lock:
+            return tuple(self._failures)
 
     def finished_groups(self) -> frozenset[int]:
         """Numbers of the groups that are there."""
@@ -114,6 +126,8 @@ class JournalIndex:
                 for step in [step for step in self._commits if step >= record.version]:
                     self._forget(step)
                 self._starts.append(record)
+            elif isinstance(record, FailureRecord):
+                self._failures.append(record)
             else:
                 self._evaluations.append(record)
 

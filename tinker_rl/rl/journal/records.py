@@ -8,11 +8,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from tinker_rl.rl.outcomes import GroupOutcome
+from tinker_rl.rl.outcomes import DroppedGroup, GroupOutcome
 
 __all__ = [
     "CommitRecord",
     "EvaluationRecord",
+    "FailureRecord",
     "GroupRecord",
     "Record",
     "ReferenceLogprobs",
@@ -38,6 +39,20 @@ class GroupRecord(msgspec.Struct, frozen=True, kw_only=True, eq=False, tag="grou
     """None: a number without a group."""
     reference_logprobs: ReferenceLogprobs | None = None
     """Natural logs of the KL reference's probabilities, where there is a reference."""
+
+
+class FailureRecord(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
+    """That a group was dropped, written at once, for people to read.
+
+    The group is not finished by it: until its batch is committed, a restart tries it again, and
+    each try that fails leaves such a record.
+    """
+
+    group: int
+    """Its number."""
+    policy_version: int
+    """Version it was admitted with."""
+    outcome: DroppedGroup
 
 
 class TrainingOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,5 +112,5 @@ class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True, tag="evaluatio
     metrics: dict[str, float]
 
 
-Record: TypeAlias = GroupRecord | CommitRecord | StartRecord | EvaluationRecord
+Record: TypeAlias = GroupRecord | FailureRecord | CommitRecord | StartRecord | EvaluationRecord
 """Anything that a journal holds."""
