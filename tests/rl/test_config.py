@@ -5,6 +5,7 @@ import pytest
 
 from tinker_rl.envs import RLDatasetBuilder
 from tinker_rl.errors import ConfigError
+from tinker_rl.policies import League
 from tinker_rl.rl import AsyncConfig, Config, KLReferenceConfig, StreamMinibatchConfig
 
 
@@ -64,7 +65,13 @@ def streaming(**options):
             },
             "no second base model",
         ),
-        ({"kl_discount_factor": 1.5}, "0 to 1; got 1.5"),
+        ({"kl_discount_factor": 1.5, "kl_penalty_coef": 0.1}, "0 to 1; got 1.5"),
+        ({"kl_discount_factor": 0.5}, "more than 0 with a kl_discount_factor"),
+        ({"behavior_if_log_dir_exists": "overwrite"}, "one of delete, resume, ask, raise"),
+        ({"league": League(max_lag=1), "async_config": asynchronous()}, r"League\(max_lag=2"),
+        ({"learning_rate": "1e-3"}, "learning_rate: expected float; got '1e-3', a str"),
+        ({"group_policy": "retry"}, "group_policy: expected GroupPolicy; got 'retry'"),
+        ({"async_config": {"lag": "fixed"}}, "async_config: expected .*AsyncConfig"),
         ({"kl_warn": 0.2, "kl_stop": 0.1}, "kl_warn=0.2 or more; got 0.1"),
         ({"loss_fn": "dro", "async_config": asynchronous(straggler="mask")}, "advantage of 0"),
     ],

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinker_rl.envs import EnvGroupBuilder, RLDataset
-from tinker_rl.errors import ConfigError
+from tinker_rl.errors import ConfigError, DataError
 from tinker_rl.rl.problems import NumberedGroups
 
 
@@ -74,3 +74,15 @@ def test_a_batch_larger_than_the_first_is_refused():
     groups = NumberedGroups(Listed([2, 3]))
     with pytest.raises(ConfigError, match=r"Listed\.get_batch\(1\): expected at most 2 .*got 3"):
         groups.builder(2)
+
+
+def test_what_a_dataset_raises_names_the_batch():
+    class Broken(RLDataset):
+        def get_batch(self, index):
+            raise KeyError("row 77")
+
+        def __len__(self):
+            return 2
+
+    with pytest.raises(DataError, match=r"Broken.get_batch\(0\): .*got KeyError: 'row 77'"):
+        NumberedGroups(Broken())

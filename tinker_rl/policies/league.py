@@ -47,6 +47,16 @@ class League:
         self._newest = -1
 
     @property
+    def options(self) -> dict[str, int]:
+        """What it was made with, by name."""
+        return {
+            "every": self._every,
+            "max_size": self._max_size,
+            "max_lag": self._max_lag,
+            "seed": self._seed,
+        }
+
+    @property
     def versions(self) -> tuple[int, ...]:
         """The versions that it keeps, oldest first; with `max_lag`, more than `max_size`."""
         return tuple(sorted(self._members))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 import chz
+from chz.tiepin import is_subtype_instance
 
 from tinker_rl.envs import RLDatasetBuilder
 from tinker_rl.errors import ConfigError
@@ -199,7 +200,7 @@ class Config:
 
     @chz.validate
     def _options_fit_together(self) -> None:
-        problems = [
+        problems = list(self._type_problems()) or [
             *self._number_problems(),
             *self._choice_problems(),
             *schedule_problems(self.async_config, self.stream_minibatch_config, self.num_substeps),
@@ -213,6 +214,15 @@ class Config:
                 + "\n  ".join(problems)
             )
 
+    def _type_problems(self) -> Iterator[str]:
+        for name, field in chz.chz_fields(self).items():
+            value = getattr(self, name)
+            if name not in UNCHECKED and not is_subtype_instance(value, field.final_type):
+                wanted = field.final_type
+                wanted = wanted.__name__ if isinstance(wanted, type) else str(wanted)
+                got = f"{value!r}, a {type(value).__name__}"
+                yield f"{name}: expected {wanted}; got {got}. Change it."
+
     def _number_problems(self) -> Iterator[str]:
         for name, least in LEAST.items():
             value = getattr(self, name)
@@ -225,11 +235,16 @@ class Config:
             )
 
     def _choice_problems(self) -> Iterator[str]:
-        known = get_args(OnWeightSyncError)
-        if self.on_weight_sync_error not in known:
+        for name, kind in CHOICES.items():
+            value, known = getattr(self, name), get_args(kind)
+            if value not in known:
+                yield f"{name}: expected one of {', '.join(known)}; got {value!r}. Change it."
+        max_lag, ahead = self.league and self.league.options["max_lag"], self.schedule
+        if max_lag is not None and max_lag < ahead.max_steps_off_policy:
             yield (
-                f"on_weight_sync_error: expected one of {', '.join(known)}; got "
-                f"{self.on_weight_sync_error!r}. Change it."
+                f"league: expected max_lag of max_steps_off_policy={ahead.max_steps_off_policy} or "
+                f"more, so that groups find the members of their own time; got {max_lag}. Make it "
+                f"League(max_lag={ahead.max_steps_off_policy}, ...)."
             )
         if self.temperature != 1.0 and not self.allow_mismatched_sampling:
             yield (
@@ -240,6 +255,11 @@ class Config:
 
     def _kl_problems(self) -> Iterator[str]:
         reference = self.kl_reference_config
+        if self.kl_discount_factor and self.kl_penalty_coef == 0:
+            yield (
+                "kl_penalty_coef: expected more than 0 with a kl_discount_factor; got 0, with "
+                "which there is no penalty to discount. Set it, or leave the factor out."
+            )
         if reference is not None and self.kl_penalty_coef == 0:
             yield (
                 "kl_penalty_coef: expected more than 0 with a kl_reference_config; got 0, with "
@@ -270,6 +290,15 @@ class Config:
 UNMASKED_LOSSES = ("dro", "gspo")
 """Losses in which tokens of advantage 0 still count."""
 
+
+CHOICES: dict[str, Any] = {
+    "on_weight_sync_error": OnWeightSyncError,
+    "behavior_if_log_dir_exists": LogdirBehavior,
+}
+"""Options that are one of a few words."""
+
+UNCHECKED = {*CHOICES, "evaluator_builders"}
+"""Options whose type is checked otherwise, or not at all: anything may be callable."""
 
 LEAST = {
     "max_tokens": 1,

@@ -17,6 +17,7 @@ import chz
 import msgspec
 
 from tinker_rl.errors import ConfigError, JournalError
+from tinker_rl.policies import League
 from tinker_rl.rl.checkpoints import CHECKPOINTS_FILE
 from tinker_rl.rl.config import LogdirBehavior
 from tinker_rl.rl.files import write_text
@@ -80,6 +81,8 @@ def dump_config(value: Any) -> Any:
         return value.value
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, League):
+        return {"type": "League", **value.options}
     if isinstance(value, msgspec.Struct):
         return dump_config(msgspec.structs.asdict(value))
     if value is None or isinstance(value, bool | int | float | str):

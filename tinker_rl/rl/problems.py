@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tinker_rl.envs import EnvGroupBuilder, RLDataset
-from tinker_rl.errors import ConfigError
+from tinker_rl.errors import ConfigError, DataError, TinkerRLError
 
 __all__ = ["NumberedGroups"]
 
@@ -24,7 +24,7 @@ class NumberedGroups:
     """
 
     def __init__(self, dataset: RLDataset, num_epochs: int = 1) -> None:
-        first_batch = dataset.get_batch(0) if len(dataset) else []
+        first_batch = _asked(dataset, 0) if len(dataset) else []
         if not first_batch:
             raise ConfigError(
                 f"dataset_builder: expected a dataset with a group in its first batch; got "
@@ -48,7 +48,7 @@ class NumberedGroups:
 
     def _batch(self, index: int) -> Sequence[EnvGroupBuilder]:
         if index not in self._batches:
-            batch = self._dataset.get_batch(index % len(self._dataset))
+            batch = _asked(self._dataset, index % len(self._dataset))
             if len(batch) > self.groups_per_batch:
                 raise ConfigError(
                     f"{type(self._dataset).__name__}.get_batch({index % len(self._dataset)}): "
@@ -57,3 +57,16 @@ class NumberedGroups:
                 )
             self._batches[index] = batch
         return self._batches[index]
+
+
+def _asked(dataset: RLDataset, index: int) -> Sequence[EnvGroupBuilder]:
+    """A batch of the dataset. Raises DataError, naming the batch, for whatever it raises."""
+    try:
+        return list(dataset.get_batch(index))
+    except TinkerRLError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{type(dataset).__name__}.get_batch({index}): expected a sequence of EnvGroupBuilder; "
+            f"got {type(error).__name__}: {error}. Mend the dataset and run the same command."
+        ) from error

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from tinker_rl.envs import RLDataset
-from tinker_rl.errors import ConfigError
+from tinker_rl.errors import CompleterError, ConfigError, EnvError
 from tinker_rl.policies import AdaptiveLimit, FixedLimit, LivePolicy, SamplerGate
 from tinker_rl.rl.batch_training import BatchTrainer, check_loss
 from tinker_rl.rl.checkpoints import CheckpointLog, CheckpointRecord, save_checkpoint
@@ -30,6 +30,7 @@ from tinker_rl.rl.journal import (
 from tinker_rl.rl.kl_limit import KLLimit
 from tinker_rl.rl.learner import TrainStepOutput
 from tinker_rl.rl.log_dir import METRICS_FILE
+from tinker_rl.rl.loop_watch import LoopWatch
 from tinker_rl.rl.outcomes import DroppedGroup, RolledOutGroup
 from tinker_rl.rl.past import Past
 from tinker_rl.rl.pipeline import run_pipeline
@@ -130,6 +131,7 @@ class Run:
             say=progress.say,
         )
         self._watch = Stopwatch()
+        self._loop_watch = LoopWatch(progress.say)
         self._rolling = Rolling(
             config, self._policy, groups, reference, self._append_group, self._watch, progress
         )
@@ -160,7 +162,10 @@ class Run:
             self._progress.begin()
             most = self._config.max_concurrent_groups or self._window.num_slots
             with frozen_heap():
-                await run_pipeline(self._window, self._rolling.roll_out, self._learn, most)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._loop_watch.serve)
+                    await run_pipeline(self._window, self._rolling.roll_out, self._learn, most)
+                    tasks.cancel_scope.cancel()
             if self._evaluations.num_owed:
                 self._progress.waiting("evaluating")
 
@@ -220,7 +225,7 @@ class Run:
 
     async def _learn(self, minibatch: Minibatch[GroupRecord]) -> Commit | None:
         """Train on a minibatch; with the last of its batch, commit."""
-        self._check_failures(minibatch.results)
+        await self._check_failures(minibatch)
         _check_group_sizes(minibatch.results)
         with anyio.CancelScope(shield=True) as self._commit:
             self.is_committing = True
@@ -236,12 +241,16 @@ class Run:
             return None
         return Commit(version=self.num_committed, acting_version=self._policy.policy_version)
 
-    def _check_failures(self, records: Sequence[GroupRecord]) -> None:
-        for record in records:
+    async def _check_failures(self, minibatch: Minibatch[GroupRecord]) -> None:
+        for record in minibatch.results:
             if record.outcome is not None:
                 dropped = record.outcome if isinstance(record.outcome, DroppedGroup) else None
                 self._budget.count(dropped)
-        self._budget.check()
+        try:
+            self._budget.check()
+        except (CompleterError, EnvError):
+            await self._write_transcripts(minibatch.batch, [*self._batch, *minibatch.results])
+            raise
 
     async def _commit_batch(self, step: int, trainer: BatchTrainer) -> None:
         self._watch.batch_complete([record.group for record in self._batch])
@@ -287,12 +296,13 @@ class Run:
             "optim/lr": self._config.learning_rate,
             **metrics,
             **self._watch.metrics(metrics["sampling/tokens"]),
+            "time/loop_held_up": self._loop_watch.longest(),
             **publication.metrics,
         }
 
     async def _write_commit(self, step: int, row: dict[str, Any]) -> None:
         """Say in the journal that a batch is trained on; from here on, it is."""
-        self._write_transcripts(step)
+        await self._write_transcripts(step, self._batch)
         path = await self._versions.keep(step + 1)
         for record in self._batch:
             if isinstance(record.outcome, DroppedGroup):
@@ -309,7 +319,7 @@ class Run:
         await self._append(commit)
         await anyio.to_thread.run_sync(self._journal.sync)
 
-    async def _append_group(self, record: GroupRecord) -> None:
+    async def _append_group(self, record: Record) -> None:
         async with self._publishing:
             await self._append(record)
 
@@ -340,17 +350,21 @@ class Run:
         self._num_saved = batch
         return record
 
-    def _write_transcripts(self, step: int) -> None:
+    async def _write_transcripts(self, step: int, records: Sequence[GroupRecord]) -> None:
         """Of the first groups of the batch, and of every dropped one."""
-        done = [(r.group, r.outcome) for r in self._batch if r.outcome is not None]
+        done = [(r.group, r.outcome) for r in records if r.outcome is not None]
         shown = [
             (number, outcome)
             for place, (number, outcome) in enumerate(done)
             if place < self._config.num_groups_to_log or isinstance(outcome, DroppedGroup)
         ]
-        if shown:
+
+        def write() -> None:
             tokenizer: Any = self._client.get_tokenizer()
             write_transcripts(self._config.log_dir, step, shown, tokenizer)
+
+        if shown:
+            await anyio.to_thread.run_sync(write)
 
 
 def _check_group_sizes(records: Sequence[GroupRecord]) -> None:

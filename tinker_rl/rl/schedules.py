@@ -113,6 +113,20 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a restart needs versions older than the one it starts at."""
         return self.lag == "fixed" and self.is_off_policy
 
+    def check_batch_size(self, groups_per_batch: int) -> None:
+        """Check that the dataset's batches are of the size that was asked for.
+
+        Raises:
+            ConfigError: if they are not.
+        """
+        asked = self.groups_per_batch
+        if asked is not None and asked != groups_per_batch:
+            raise ConfigError(
+                f"groups_per_batch: expected {groups_per_batch}, the dataset's batch size; got "
+                f"{asked}. Give both the same number; a dataset with fewer problems than a batch "
+                "needs more problems or smaller batches."
+            )
+
     def window(
         self,
         groups_per_batch: int,
@@ -129,13 +143,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ConfigError: if the dataset's batches are not of the size that was asked for.
         """
-        asked = self.groups_per_batch
-        if asked is not None and asked != groups_per_batch:
-            raise ConfigError(
-                f"groups_per_batch: expected {groups_per_batch}, the dataset's batch size; got "
-                f"{asked}. Give both the same number; a dataset with fewer problems than a batch "
-                "needs more problems or smaller batches."
-            )
+        self.check_batch_size(groups_per_batch)
         return Window(
             groups_per_batch,
             self.max_steps_off_policy,

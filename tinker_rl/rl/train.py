@@ -157,7 +157,13 @@ class _Start:
         train_dataset, test_dataset = await config.dataset_builder()
         groups = NumberedGroups(train_dataset, config.num_epochs)
         num_steps = groups.num_batches
+        config.schedule.check_batch_size(groups.groups_per_batch)
         if config.max_steps is not None:
+            if config.max_steps > num_steps:
+                self._say(
+                    f"the dataset has {num_steps} batches (num_epochs={config.num_epochs}), so the "
+                    f"run has as many steps, not max_steps={config.max_steps}"
+                )
             num_steps = min(num_steps, config.max_steps)
         if self._is_complete(num_steps, test_dataset):
             self._say(f"this run is complete: {num_steps} steps in {config.log_path}")
@@ -215,7 +221,10 @@ class _Start:
         past = Past.of(journal, batch)
         self._rebuild_rows(past)
         if past.num_committed:
-            self._say(f"going on after step {past.num_committed} of {num_steps}")
+            self._say(
+                f"going on after step {past.num_committed} of {num_steps}"
+                + (f", from a checkpoint of step {batch} and the journal" if past.commits else "")
+            )
         with RunProgress(num_steps, past.num_committed, self._console) as progress:
             self._run = Run(
                 config,
