@@ -5,10 +5,11 @@ from pathlib import Path
 
 import anyio
 
+from tinker_rl.completers import ScriptedTokenCompleter
 from tinker_rl.rl.schedules import schedule_problems
 
 TEXT = (Path(__file__).parents[2] / "docs" / "rl.md").read_text(encoding="utf-8")
-FIRST, SCHEDULES, PIECES = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+FIRST, SCHEDULES, LEAGUE, PIECES = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
 def test_the_first_example_trains(tmp_path, monkeypatch, capsys):
@@ -27,6 +28,23 @@ def test_the_schedules_go_together():
     options = names["options"]
     configs = options["async_config"], options["stream_minibatch_config"]
     assert not list(schedule_problems(*configs, options["num_substeps"]))
+
+
+def test_an_opponent_of_a_league_acts():
+    names = {}
+    exec(compile(LEAGUE, "docs/rl.md", "exec"), names)
+
+    class Opponents:
+        def completer(self):
+            return ScriptedTokenCompleter([[4]])
+
+    async def duel():
+        env = names["Duel"](Opponents())
+        await env.initial_observation()
+        return await env.step([5])
+
+    assert anyio.run(duel).reward == 1.0
+    assert names["league"].options["max_lag"] == 2
 
 
 def test_the_pieces_fit_together():
