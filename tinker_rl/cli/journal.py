@@ -6,30 +6,31 @@
     python -m tinker_rl journal RUN --step 12
     python -m tinker_rl journal RUN --cut 123456
 
-RUN is the run's folder, or its `journal.bin`. Options may also be written as `group=7`.
+RUN is the run's folder, or its `journal.bin`, or a `journal.1.bin` that was put aside when the
+options changed. Options may also be written as `group=7`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from tinker_rl.cli.journal_report import show_failures, show_summary
+from tinker_rl.cli.journal_failures import show_failures
+from tinker_rl.cli.journal_group import show_group
+from tinker_rl.cli.journal_report import show_summary
 from tinker_rl.cli.journal_step import show_step
-from tinker_rl.errors import ConfigError, JournalError, TinkerRLError
-from tinker_rl.rl.error_budget import describe_failure
+from tinker_rl.cli.journal_tables import counted, print_line
+from tinker_rl.errors import ConfigError, TinkerRLError
 from tinker_rl.rl.journal import JOURNAL_FILE, Journal, cut_journal
-from tinker_rl.rl.log_dir import CONFIG_FILE, lock_log_dir
-from tinker_rl.rl.transcripts import Decoder, transcript
+from tinker_rl.rl.log_dir import lock_log_dir
 
 __all__ = ["Options", "run"]
 
@@ -84,7 +85,7 @@ def _parse(arguments: list[str]) -> Options:
     what.add_argument(
         "--failed",
         action="store_true",
-        help="list groups that failed, were cut short or tried again",
+        help="list groups that were dropped or had failed attempts: why, and at what cost",
     )
     what.add_argument(
         "--step",
@@ -112,7 +113,7 @@ def _main(options: Options, console: Console) -> int:
         if options.step is not None:
             return show_step(journal, options.step, console)
         if options.group is not None:
-            _show_group(journal, options.group, console)
+            show_group(journal, options.group, console)
         elif options.failed:
             show_failures(journal, console)
         else:
@@ -134,44 +135,5 @@ def _journal_of(run: Path) -> Path:
 def _cut(path: Path, offset: int, console: Console) -> None:
     with lock_log_dir(path.parent):
         cut = cut_journal(path, offset)
-    console.print(Text(f"cut off {cut.num_bytes} bytes at offset {offset}; as it was: {cut.copy}"))
-
-
-def _show_group(journal: Journal, number: int, console: Console) -> None:
-    finished = journal.finished_groups()
-    if number not in finished:
-        numbers = f"{min(finished)} to {max(finished)}" if finished else "none yet"
-        raise JournalError(
-            f"journal: expected a finished group ({numbers}); got {number}, which is not in "
-            f"{journal.path}."
-        )
-    record = journal.read_group(number)
-    steps = {group: commit.step for commit in journal.commits for group in commit.groups}
-    step = steps.get(number)
-    trained = "not trained yet" if step is None else f"trained in step {step}"
-    console.print(f"group {number}, began with version {record.policy_version}, {trained}")
-    if record.outcome is None:
-        console.print("the dataset has no group of this number")
-        return
-    for attempt in record.outcome.failures:
-        what = f"member {attempt.member}, attempt {attempt.attempt} failed: "
-        console.print(Text(what + describe_failure(attempt.failure)))
-    # Not through the console: the text may be wider than it, and is to be read as it is.
-    console.file.write("\n" + transcript(step, number, record.outcome, _tokenizer(journal.path)))
-
-
-def _tokenizer(path: Path) -> Decoder:
-    """That of the run's model; one that shows token ids where it cannot be had."""
-    try:
-        config: Any = json.loads((path.parent / CONFIG_FILE).read_text(encoding="utf-8"))
-        from tinker_rl.tokenizers import get_tokenizer
-
-        return get_tokenizer(config["model_name"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        print(f"token ids are shown, since there is no tokenizer: {error}", file=sys.stderr)
-        return _TokenIds()
-
-
-class _TokenIds:
-    def decode(self, token_ids: list[int], /) -> str:
-        return " ".join(map(str, token_ids))
+    num_bytes = counted(cut.num_bytes, "byte")
+    print_line(f"cut off {num_bytes} at offset {offset}; as it was: {cut.copy}", console)

@@ -22,7 +22,9 @@ from tinker_rl.cli.journal_numbers import (
     comparison_table,
     overall,
 )
+from tinker_rl.cli.journal_older import how_to_read_older
 from tinker_rl.cli.journal_report import ranges
+from tinker_rl.cli.journal_tables import print_line, print_table
 from tinker_rl.errors import JournalError
 from tinker_rl.rl.interrupts import only_error, watch_signals
 from tinker_rl.rl.journal import CommitRecord, Journal
@@ -59,8 +61,11 @@ def _committed(journal: Journal, step: int) -> CommitRecord:
         if commit.step == step:
             return commit
     known = ranges(commit.step for commit in journal.commits) or "none yet"
+    older = how_to_read_older(journal.path)
     raise JournalError(
-        f"journal: expected a committed step ({known}); got {step}, which is not in {journal.path}."
+        f"journal: expected a committed step ({known}); got {step}, which is not in "
+        f"{journal.path}. Steps count from 0: what the console calls step {step + 1} is step "
+        f"{step} here.{older and ' ' + older}"
     )
 
 
@@ -113,9 +118,11 @@ class _Rerun:
             f"from {beginning.description}, training on steps {ranges(c.step for c in commits)} ..."
         )
         findings = await self._compute(beginning, commits)
-        self._console.print(Text(self._title(beginning)), soft_wrap=True)
-        self._console.print(comparison_table(findings.comparisons))
-        self._console.print(Text("\n" + self._conclusion(findings)), soft_wrap=True)
+        print_line(self._title(beginning), self._console)
+        print_table(comparison_table(findings.comparisons), self._console)
+        print_line("\n" + self._conclusion(findings), self._console)
+        if older := how_to_read_older(self._journal.path):
+            self._say(older)
         return 0 if findings.verdict in ("agrees bit for bit", "agrees to 1e-5") else 1
 
     async def _compute(self, beginning: Beginning, commits: Sequence[CommitRecord]) -> _Findings:
