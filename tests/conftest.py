@@ -11,15 +11,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a network
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, keep those together that share what is dear: a file its
-    fixtures, and those of vLLM the machine, where they look for what engines leave behind."""
-    for item in items:
-        together = "vllm" if item.get_closest_marker("vllm") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(together))
-
-
 @pytest.fixture(params=["trio", "asyncio"])
 def backend(request: pytest.FixtureRequest) -> str:
     """The event loops that everything asynchronous must run on."""
