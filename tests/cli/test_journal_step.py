@@ -279,6 +279,22 @@ def test_it_may_run_while_the_run_is_going(log_path, tmp_path, step):
         assert step(copy / "journal.bin", 3)[0] == 0
 
 
+def test_a_journal_that_was_put_aside_is_named_and_its_steps_are_trained_again_too(
+    log_path, tmp_path, step
+):
+    copy = copy_of(log_path, tmp_path)
+    aside = copy / "journal.1.bin"
+    shutil.copyfile(copy / "journal.bin", aside)
+    status, out, err = step(copy, 2)
+    assert status == 0
+    assert f"  python -m tinker_rl journal {aside}" in err.splitlines()
+    assert [line for line in out.splitlines() if line != line.rstrip()] == []
+    status, out, err = step(aside, 2)
+    assert status == 0
+    assert "step 2 agrees bit for bit" in out
+    assert "python -m" not in err
+
+
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(log_path, home, tmp_path, step):
     copy = copy_of(log_path, tmp_path)
     lines = (copy / "checkpoints.jsonl").read_text().splitlines()

@@ -33,4 +33,5 @@ def how_to_read_older(path: Path) -> str:
     if not older:
         return ""
     commands = "".join(f"\n  python -m tinker_rl journal {shlex.quote(str(p))}" for p in older)
-    return f"What came before the options changed is in another journal:{commands}"
+    where = "another journal" if len(older) == 1 else "other journals, oldest first"
+    return f"What came before the options changed is in {where}:{commands}"

@@ -28,7 +28,7 @@ def show_summary(journal: Journal, console: Console) -> None:
         last = commits[-1].step
         print_line("\nsteps", console, "bold")
         print_line(
-            f"(the console counts those done: its step {last + 1} is {last})", console, "dim"
+            f"(the console counts those done: its step {last + 1} is {last} here)", console, "dim"
         )
         print_table(_commits(commits), console)
     if waiting := _waiting(journal):
