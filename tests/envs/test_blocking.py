@@ -28,7 +28,7 @@ from tinker_rl.types import ModelInput
 PROMPT = ModelInput.from_ints([1])
 
 SCRATCH = """
-    import os, signal, sys, threading, time
+    import asyncio, os, signal, sys, threading, time
     import anyio
     from tinker_rl.envs import Env, StepResult, current_rng
     from tinker_rl.types import ModelInput
@@ -43,6 +43,7 @@ SCRATCH = """
 
         async def initial_observation(self):
             await anyio.sleep(0)
+            await asyncio.sleep(0.01)
             self.calls.append(os.getpid())
             self.drawn.append(current_rng().random())
             return PROMPT, [0]
@@ -258,6 +259,40 @@ def test_a_conversation_may_run_in_a_thread_while_tokens_are_made_outside(
     assert threading.main_thread() not in threads
 
 
+def test_a_thread_runs_asyncio_whatever_runs_outside(backend):
+    import asyncio
+
+    class Waits(Sleeps):
+        async def step(self, action, *, extra=None):
+            await asyncio.sleep(0.01)
+            return await asyncio.gather(asyncio.to_thread(threading.get_ident), self.draw())
+
+        async def draw(self):
+            return current_rng().random()
+
+    async def main():
+        with seeded_rng(7):
+            return await call_env(Waits(), "step", [5])
+
+    ident, drawn = anyio.run(main, backend=backend)
+    assert ident != threading.get_ident()
+    with seeded_rng(7) as rng:
+        assert drawn == rng.random()
+
+
+@pytest.mark.parametrize("runs_in", ["loop", "thread"])
+def test_a_method_that_is_no_coroutine_is_told(backend, runs_in):
+    class Plain(Sleeps):
+        def step(self, action, *, extra=None):
+            return StepResult(1.0, True, PROMPT, [0])
+
+    env = Plain()
+    env.runs_in = runs_in
+    error = r"Plain.step: expected a coroutine; got StepResult. Define it with `async def step`."
+    with pytest.raises(RequestError, match=error):
+        anyio.run(call_env, env, "step", [5], backend=backend)
+
+
 def test_nowhere_else_can_an_environment_run(backend):
     env = Sleeps()
     env.runs_in = "treads"
@@ -270,7 +305,7 @@ def test_nowhere_else_can_an_environment_run(backend):
 
 def test_a_process_changes_the_environment_and_its_random_numbers(scratch, backend):
     env, same = scratch.Counts(), scratch.Counts()
-    same.runs_in = "loop"
+    same.runs_in = "thread"
     first, results = anyio.run(play, env, [6], [7], backend=backend)
     assert first == (PROMPT, [0])
     assert [result.reward for result in results] == [6.0, 7.0]

@@ -208,7 +208,7 @@ def test_one_call_of_the_environment_has_a_limit_of_its_own(
             assert (where, kind) == ("step" if call else "initial_observation", "TimeoutError")
             is_step = max_seconds is None or clock + max_step_seconds - 0.5 < max_seconds - 0.25
             name = "max_step_seconds" if is_step else "max_seconds"
-            assert error.endswith(f"(RolloutLimits.{name})")
+            assert f"(RolloutLimits.{name}); got none" in error
             return
         clock += wait
     assert isinstance(outcome, Completed)
@@ -244,7 +244,8 @@ def test_whatever_an_environment_raises_is_its_failure(run, num_turns, failing, 
         assert isinstance(outcome, Completed)
     else:
         where = "initial_observation" if failing == 0 else "step"
-        assert told(outcome) == (where, type(error).__name__, str(error))
+        named = f"Script.{where}: " if isinstance(error, RequestError) else ""
+        assert told(outcome) == (where, type(error).__name__, f"{named}{error}")
 
 
 @given(num_turns=st.integers(1, 3), failing=st.integers(0, 2))
@@ -272,7 +273,8 @@ def test_logprobs_that_are_no_numbers_are_the_samplers_failure(run, logprobs):
 def test_a_request_that_the_sampler_refuses_is_the_environments_failure(run):
     completer = Says(run, calls=[RequestError("token 99 is not in the vocabulary")])
     outcome = run(do_single_rollout, completer, Script(run))
-    assert told(outcome) == ("observation", "RequestError", "token 99 is not in the vocabulary")
+    error = "Script.initial_observation: token 99 is not in the vocabulary"
+    assert told(outcome) == ("observation", "RequestError", error)
 
 
 def test_a_context_that_is_full_truncates_and_one_that_never_had_room_fails(run):
@@ -281,7 +283,8 @@ def test_a_context_that_is_full_truncates_and_one_that_never_had_room_fails(run)
     assert outcome == Truncated(StopReason.CONTEXT_OVERFLOW, outcome.trajectory)
     assert len(outcome.trajectory.transitions) == 1
     outcome = run(do_single_rollout, Says(run, calls=[full]), Script(run, 3))
-    assert told(outcome) == ("initial_observation", "PromptTooLongError", "no room")
+    error = "Script.initial_observation: no room"
+    assert told(outcome) == ("initial_observation", "PromptTooLongError", error)
 
 
 @pytest.mark.parametrize("bad", [ModelInput.empty(), [1, 2], None, "text"])

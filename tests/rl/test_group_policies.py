@@ -326,7 +326,7 @@ def test_a_group_that_is_made_again_has_as_many_members(virtual):
     outcome = roll_out(virtual, Shrinks([[WELL] * 4, [BAD] * 4]), Retry(n=1))
     assert isinstance(outcome, DroppedGroup)
     assert outcome.failure.where == "make_envs"
-    assert outcome.failure.error == "expected 2 environments, as at first; got 1"
+    assert outcome.failure.error.endswith("expected 2 environments, as at first; got 1")
 
 
 def test_linked_episodes_are_played_again_together(virtual):

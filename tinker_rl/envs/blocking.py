@@ -18,6 +18,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
+from tinker_rl.envs.answers import answer_of
 from tinker_rl.envs.process_calls import call_in_process
 from tinker_rl.envs.thread_calls import ThreadCall
 from tinker_rl.errors import UnknownNameError, choices
@@ -51,6 +52,9 @@ def use_call_settings(settings: CallSettings) -> None:
 async def call_env(env: Any, method: str, /, *args: Any, **options: Any) -> Any:
     """Call a method of an environment where its `runs_in` says.
 
+    Threads and processes run asyncio, whatever this loop is, so that libraries which know nothing
+    else can be awaited there.
+
     Cancelled, a thread is abandoned: what it awaits is cancelled, what blocks goes on unheard. A
     process is killed. In both cases the environment is of no use any more.
 
@@ -59,12 +63,13 @@ async def call_env(env: Any, method: str, /, *args: Any, **options: Any) -> Any:
         method: Name of one of its coroutine methods.
     Raises:
         UnknownNameError: if `runs_in` is anything else.
-        RequestError: if it runs in a process and cannot be pickled.
+        RequestError: if the method is no coroutine function; or the environment runs in a process
+            and cannot be pickled.
         EnvError: if its process died.
     """
     runs_in = getattr(env, "runs_in", "loop")
     if runs_in == "loop":
-        return await getattr(env, method)(*args, **options)
+        return await answer_of(env, method, *args, **options)
     settings = _settings.get()
     if runs_in == "thread":
         async with _turn(settings, "thread", settings.max_threads):
@@ -73,7 +78,7 @@ async def call_env(env: Any, method: str, /, *args: Any, **options: Any) -> Any:
                 _settings.set, msgspec.structs.replace(settings, waiting=contextlib.nullcontext)
             )
             return await ThreadCall(
-                partial(getattr(env, method), *args, **options), context
+                partial(answer_of, env, method, *args, **options), context
             ).result()
     if runs_in == "process":
         async with _turn(settings, "process", settings.max_processes or os.cpu_count() or 1):

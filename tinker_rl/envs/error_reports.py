@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["ErrorReport", "ReportedError", "place_of", "report_of"]
+__all__ = ["ErrorReport", "ReportedError", "is_ours", "place_of", "report_of"]
 
 MAX_CHARACTERS = 4000
 """Longest text of an error that is kept."""
@@ -61,15 +61,18 @@ def place_of(error: BaseException) -> str:
     standard library. Empty if all of it was ours.
     """
     frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(_OURS)
+        frame for frame in traceback.extract_tb(error.__traceback__) if not is_ours(frame.filename)
     ]
     for foreign in ((*_PACKAGES, *_STANDARD), _STANDARD):
         users = [frame for frame in frames if not frame.filename.startswith(foreign)]
         if users:
             return f"{users[-1].filename}:{users[-1].lineno}"
     return ""
+
+
+def is_ours(filename: str) -> bool:
+    """Whether a file belongs to tinker_rl."""
+    return filename.startswith(_OURS)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

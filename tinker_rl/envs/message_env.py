@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import msgspec
 
 from tinker_rl.completers.types import StopCondition
+from tinker_rl.envs.answers import check_messages, named
 from tinker_rl.envs.blocking import RunsIn, call_env
 from tinker_rl.envs.types import (
     Action,
@@ -17,16 +19,21 @@ from tinker_rl.envs.types import (
     Observation,
     StepResult,
     StopReason,
+    make_plain,
 )
 from tinker_rl.errors import ConfigError, RequestError
 from tinker_rl.renderers import Message, Renderer
 from tinker_rl.types import ModelInput
 
-__all__ = ["EnvFromMessageEnv", "MessageEnv", "MessageStepResult"]
+__all__ = ["EnvFromMessageEnv", "MessageEnv", "MessageStepResult", "users_method"]
 
 
 class MessageStepResult(msgspec.Struct, frozen=True):
-    """What a `MessageEnv` answers to a message."""
+    """What a `MessageEnv` answers to a message.
+
+    Numbers of any kind are taken, and kept as Python's own. It is checked when it is made, so that
+    an error names the line of the environment that made it.
+    """
 
     reward: float
     """Earned by this message. Finite."""
@@ -39,6 +46,11 @@ class MessageStepResult(msgspec.Struct, frozen=True):
     next_stop_condition: StopCondition | None = None
     """What ends the next message, where it is not the renderer's stop sequence."""
     stop_reason: StopReason | None = None
+    """Why the episode ended; None while it goes on, or where it ended by itself."""
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        check_messages("MessageStepResult.next_messages", self.next_messages)
 
 
 class MessageEnv(ABC):
@@ -122,7 +134,15 @@ class EnvFromMessageEnv(Env):
         self._observation = ModelInput.empty()
 
     async def initial_observation(self) -> tuple[Observation, StopCondition]:
-        self._messages = list(await call_env(self.message_env, "initial_observation"))
+        messages = await call_env(self.message_env, "initial_observation")
+        where = f"{type(self.message_env).__name__}.initial_observation"
+        check_messages(where, messages)
+        if not messages:
+            raise RequestError(
+                f"{where}: expected a message that the policy can answer; got none. Begin with "
+                "{'role': 'user', 'content': ...}."
+            )
+        self._messages = list(messages)
         self._shown = list(self._messages)
         self._observation = self.renderer.build_generation_prompt(self._messages)
         return self._observation, self._stop_condition
@@ -138,7 +158,7 @@ class EnvFromMessageEnv(Env):
         message, termination = self.renderer.parse_response(action)
         if not termination.is_clean:
             return self._unreadable(action, message)
-        result: MessageStepResult = await call_env(self.message_env, "step", message)
+        result = self._checked(await call_env(self.message_env, "step", message))
         self._take_over(action, message, result)
         if not result.episode_done and self._overflows(self._observation):
             reason = StopReason.CONTEXT_OVERFLOW
@@ -151,6 +171,14 @@ class EnvFromMessageEnv(Env):
             metrics=result.metrics,
             logs=result.logs,
             stop_reason=result.stop_reason,
+        )
+
+    def _checked(self, result: Any) -> MessageStepResult:
+        if isinstance(result, MessageStepResult):
+            return result
+        raise RequestError(
+            f"{type(self.message_env).__name__}.step: expected a MessageStepResult; got "
+            f"{named(result)}. Return MessageStepResult(reward, episode_done, next_messages)."
         )
 
     def _take_over(self, action: Action, message: Message, result: MessageStepResult) -> None:
@@ -230,3 +258,13 @@ class EnvFromMessageEnv(Env):
             logs=logs or {},
             stop_reason=stop_reason,
         )
+
+
+def users_method(env: Any, name: str) -> Any:
+    """The method that answers in an environment, to be named when it does not answer well.
+
+    That of the `MessageEnv` where the adapter passes the call on; None if there is none.
+    """
+    message_env = getattr(env, "message_env", None)
+    passes_on = getattr(type(env), name, None) is getattr(EnvFromMessageEnv, name, None)
+    return getattr(message_env if passes_on else env, name, None)

@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 import anyio.to_process
 import msgspec
-import sniffio
 
+from tinker_rl.envs.answers import answer_of
 from tinker_rl.envs.containment import contained
 from tinker_rl.envs.error_reports import ErrorReport, ReportedError, report_of
 from tinker_rl.envs.randomness import rng_or_none, seeded_rng
@@ -30,7 +30,6 @@ class _Call(msgspec.Struct):
     method: str = ""
     args: Sequence[Any] = ()
     options: Mapping[str, Any] = {}
-    backend: str = "asyncio"
     result: Any = None
 
 
@@ -48,7 +47,7 @@ async def call_in_process(
         EnvError: if the process died.
     """
     rng = rng_or_none()
-    call = _Call(env, rng, method, args, options, sniffio.current_async_library())
+    call = _Call(env, rng, method, args, options)
     request = _pickled(type(env).__name__, call)
     try:
         answer = await anyio.to_process.run_sync(
@@ -86,11 +85,11 @@ def _work(request: bytes) -> bytes:
     try:
         call: _Call = pickle.loads(request)
         with seeded_rng(call.rng) if call.rng is not None else nullcontext():
-            result = anyio.run(contained, lambda _: _method(call), backend=call.backend)
+            result = anyio.run(contained, lambda _: _method(call), backend="asyncio")
         return _pickled(type(call.env).__name__, _Call(call.env, call.rng, result=result))
     except (Exception, SystemExit) as error:
         return pickle.dumps(report_of(error))
 
 
 async def _method(call: _Call) -> Any:
-    return await getattr(call.env, call.method)(*call.args, **call.options)
+    return await answer_of(call.env, call.method, *call.args, **call.options)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from tinker_rl.envs.answers import named
 from tinker_rl.errors import RequestError
 
 __all__ = ["Logs", "Metrics", "plain_logs", "plain_metrics", "plain_reward"]
@@ -14,6 +15,8 @@ Metrics: TypeAlias = dict[str, float | int]
 """Numbers that are averaged over episodes."""
 Logs: TypeAlias = dict[str, str | int | float]
 """What a person wants to read about one step; never averaged."""
+
+_DICT = "Leave it out where there is nothing to say."
 
 
 def plain_reward(where: str, value: Any) -> float:
@@ -38,6 +41,8 @@ def plain_reward(where: str, value: Any) -> float:
 
 def plain_metrics(where: str, metrics: Mapping[str, Any]) -> Metrics:
     """Metrics as Python numbers. Raises RequestError for what is none."""
+    if not isinstance(metrics, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RequestError(f"{where}: expected a dict of numbers; got {named(metrics)}. {_DICT}")
     return {_text(key): _number(f"{where}[{key!r}]", value) for key, value in metrics.items()}
 
 
@@ -52,8 +57,10 @@ def _number(where: str, value: Any) -> float | int:
         ) from error
 
 
-def plain_logs(logs: Mapping[str, Any]) -> Logs:
+def plain_logs(where: str, logs: Mapping[str, Any]) -> Logs:
     """Logs as numbers and text; anything else becomes its text."""
+    if not isinstance(logs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RequestError(f"{where}: expected a dict; got {named(logs)}. {_DICT}")
     return {_text(key): _log_value(value) for key, value in logs.items()}
 
 

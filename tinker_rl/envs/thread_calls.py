@@ -1,4 +1,4 @@
-"""Coroutines driven in threads, each by an event loop of its own."""
+"""Coroutines driven in threads, each by an asyncio loop of its own."""
 
 from __future__ import annotations
 
@@ -44,9 +44,8 @@ class ThreadCall(Generic[T]):
         Cancelled, it abandons the thread: what that awaits is cancelled, what blocks goes on
         unheard.
         """
-        backend = sniffio.current_async_library()
         self._context.run(sniffio.current_async_library_cvar.set, None)  # a new loop starts there
-        work = partial(self._context.run, self._work, backend)
+        work = partial(self._context.run, self._work)
         threading.Thread(target=work, name="tinker_rl environment", daemon=True).start()
         try:
             return await wait_for(self._future)
@@ -54,9 +53,9 @@ class ThreadCall(Generic[T]):
             self._abandon()
             raise
 
-    def _work(self, backend: str) -> None:
+    def _work(self) -> None:
         try:
-            self._future.set_result(anyio.run(contained, self._main, backend=backend))
+            self._future.set_result(anyio.run(contained, self._main, backend="asyncio"))
         except BaseException as error:
             self._future.set_exception(error)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TypeAlias, TypedDict
+from typing import Protocol, TypeAlias, TypedDict
 
 import chz
 import msgspec
@@ -80,7 +80,7 @@ class StopReason(StrEnum):
 _TERMINATIONS = frozenset({StopReason.COMPLETED, StopReason.TOOL_STOPPED, StopReason.PARSE_ERROR})
 
 
-def _stop_reason(where: str, value: StopReason | str | None) -> StopReason | None:
+def stop_reason_of(where: str, value: StopReason | str | None) -> StopReason | None:
     if value is None:
         return None
     try:
@@ -90,6 +90,43 @@ def _stop_reason(where: str, value: StopReason | str | None) -> StopReason | Non
             f"{where}: expected a StopReason; got {value!r}."
             f"{choices(str(value), [str(reason) for reason in StopReason])}"
         ) from error
+
+
+class _StepReport(Protocol):
+    @property
+    def reward(self) -> float: ...
+    @property
+    def episode_done(self) -> bool: ...
+    @property
+    def metrics(self) -> Metrics: ...
+    @property
+    def logs(self) -> Logs: ...
+    @property
+    def stop_reason(self) -> StopReason | None: ...
+
+
+def make_plain(result: _StepReport) -> None:
+    """Make what a step reports Python's own, inside the struct that holds it.
+
+    Raises:
+        RequestError: naming the struct and the field that cannot be kept.
+    """
+    name = type(result).__name__
+    stop_reason = stop_reason_of(f"{name}.stop_reason", result.stop_reason)
+    if stop_reason is not None and not result.episode_done:
+        raise RequestError(
+            f"{name}.stop_reason: expected None while the episode goes on; got "
+            f"{str(stop_reason)!r} with episode_done=False. Set episode_done=True."
+        )
+    plain = {
+        "reward": plain_reward(f"{name}.reward", result.reward),
+        "episode_done": bool(result.episode_done),
+        "metrics": plain_metrics(f"{name}.metrics", result.metrics),
+        "logs": plain_logs(f"{name}.logs", result.logs),
+        "stop_reason": stop_reason,
+    }
+    for field, value in plain.items():
+        msgspec.structs.force_setattr(result, field, value)  # pyright: ignore[reportArgumentType]
 
 
 class StepResult(msgspec.Struct, frozen=True):
@@ -113,23 +150,9 @@ class StepResult(msgspec.Struct, frozen=True):
     None while it goes on."""
 
     def __post_init__(self) -> None:
-        stop_reason = _stop_reason("StepResult.stop_reason", self.stop_reason)
-        if self.episode_done:
-            stop_reason = stop_reason or StopReason.COMPLETED
-        elif stop_reason is not None:
-            raise RequestError(
-                f"StepResult.stop_reason: expected None while the episode goes on; got "
-                f"{str(stop_reason)!r} with episode_done=False. Set episode_done=True."
-            )
-        msgspec.structs.force_setattr(
-            self, "reward", plain_reward("StepResult.reward", self.reward)
-        )
-        msgspec.structs.force_setattr(self, "episode_done", bool(self.episode_done))
-        msgspec.structs.force_setattr(
-            self, "metrics", plain_metrics("StepResult.metrics", self.metrics)
-        )
-        msgspec.structs.force_setattr(self, "logs", plain_logs(self.logs))
-        msgspec.structs.force_setattr(self, "stop_reason", stop_reason)
+        make_plain(self)
+        if self.episode_done and self.stop_reason is None:
+            msgspec.structs.force_setattr(self, "stop_reason", StopReason.COMPLETED)
 
     @property
     def terminated(self) -> bool:
@@ -162,7 +185,7 @@ class Transition(msgspec.Struct, frozen=True):
         msgspec.structs.force_setattr(
             self, "metrics", plain_metrics("Transition.metrics", self.metrics)
         )
-        msgspec.structs.force_setattr(self, "logs", plain_logs(self.logs))
+        msgspec.structs.force_setattr(self, "logs", plain_logs("Transition.logs", self.logs))
 
 
 class Trajectory(msgspec.Struct, frozen=True):
@@ -175,7 +198,7 @@ class Trajectory(msgspec.Struct, frozen=True):
     """Why it ended; None where nobody said."""
 
     def __post_init__(self) -> None:
-        stop_reason = _stop_reason("Trajectory.stop_reason", self.stop_reason)
+        stop_reason = stop_reason_of("Trajectory.stop_reason", self.stop_reason)
         msgspec.structs.force_setattr(self, "stop_reason", stop_reason)
 
     @property

@@ -10,16 +10,17 @@ import anyio
 import msgspec
 
 from tinker_rl.envs import Env, EnvGroupBuilder, Trajectory, TrajectoryGroup
+from tinker_rl.envs.answers import answer_of
 from tinker_rl.envs.containment import (
     CancelledInsideError,
     LeakedTaskError,
     OutOfTimeError,
     contained,
 )
-from tinker_rl.envs.error_reports import report_of
 from tinker_rl.envs.randomness import seeded_rng
 from tinker_rl.policies import EpisodeKey
-from tinker_rl.rl.failures import env_failure, without_exceptions
+from tinker_rl.rl.env_answers import checked_envs, checked_pairs, checked_tags
+from tinker_rl.rl.failures import env_failure, env_report, too_slow, without_exceptions
 from tinker_rl.rl.limits import RolloutLimits
 from tinker_rl.rl.tally import Tally
 
@@ -59,10 +60,7 @@ class BuilderCalls:
         """The environments, at least one. Raises EpisodeFailed."""
 
         async def made() -> list[Env]:
-            envs = list(await self.builder.make_envs())
-            if not envs:
-                raise ValueError("expected at least one environment; got none")
-            return envs
+            return checked_envs(await answer_of(self.builder, "make_envs"))
 
         with seeded_rng(self._with(GROUP_ITSELF, attempt).env_rng()):
             return await self._call("make_envs", made)
@@ -73,7 +71,9 @@ class BuilderCalls:
         """The episodes with what each earned in comparison. Raises EpisodeFailed."""
 
         async def rewarded() -> TrajectoryGroup:
-            pairs = await self.builder.compute_group_rewards(list(trajectories), list(envs))
+            args = list(trajectories), list(envs)
+            answer = await answer_of(self.builder, "compute_group_rewards", *args)
+            pairs = checked_pairs(answer, len(trajectories))
             return TrajectoryGroup(
                 trajectories_G=trajectories,
                 final_rewards_G=[reward for reward, _ in pairs],
@@ -87,10 +87,7 @@ class BuilderCalls:
         """Names under which the metrics are averaged. Raises EpisodeFailed."""
 
         async def tags() -> tuple[str, ...]:
-            tags = self.builder.logging_tags()
-            if isinstance(tags, str) or any(type(tag) is not str for tag in tags):
-                raise TypeError(f"expected a list of strings; got {tags!r}")
-            return tuple(tags)
+            return checked_tags(self.builder.logging_tags())
 
         return await self._call("logging_tags", tags)
 
@@ -106,14 +103,14 @@ class BuilderCalls:
                 await contained(lambda _: self._cleaned_up())
                 return None
             except (Exception, SystemExit) as raised:
-                report = report_of(raised)
+                report = env_report("cleanup", raised, getattr(self.builder, "cleanup", None))
                 error = f"{report.error_type}: {report.text}"
         logger.warning("The clean-up of a group failed: %s", error)
         return error
 
     async def _cleaned_up(self) -> None:
         try:
-            await self.builder.cleanup()
+            await answer_of(self.builder, "cleanup")
         except Exception:
             raise
         except BaseExceptionGroup as group:
@@ -142,8 +139,7 @@ class BuilderCalls:
         try:
             return await contained(bounded)
         except OutOfTimeError:
-            late = TimeoutError(f"no answer within {seconds} seconds (RolloutLimits.{name})")
-            raise env_failure(where, late, method) from None
+            raise too_slow(where, seconds, name, method) from None
         except (LeakedTaskError, CancelledInsideError) as error:
             raise env_failure(where, error, method) from error
         finally:

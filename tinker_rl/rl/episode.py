@@ -32,8 +32,16 @@ from tinker_rl.envs.containment import (
     OutOfTimeError,
     contained,
 )
-from tinker_rl.errors import PromptTooLongError, RequestError, ShapeError
-from tinker_rl.rl.failures import EpisodeFailed, env_failure, infra_failure, without_exceptions
+from tinker_rl.envs.message_env import users_method
+from tinker_rl.errors import PromptTooLongError, RequestError
+from tinker_rl.rl.env_answers import check_env, checked_first_observation, checked_step
+from tinker_rl.rl.failures import (
+    EpisodeFailed,
+    env_failure,
+    infra_failure,
+    too_slow,
+    without_exceptions,
+)
 from tinker_rl.rl.limits import RolloutLimits
 from tinker_rl.rl.outcomes import Completed, EnvFailure, InfraFailure, Outcome, Truncated
 from tinker_rl.rl.tally import Tally
@@ -100,8 +108,8 @@ class _Episode:
 
     @property
     def last_method(self) -> Any:
-        """The method itself; None if the environment has none of this name."""
-        return getattr(self._env, self.last_call, None)
+        """The method itself, of the user's class; None if it has none of this name."""
+        return users_method(self._env, self.last_call)
 
     async def play(self, scope: anyio.CancelScope) -> Outcome:
         """Take turns to the end, within the deadline that is set on `scope`."""
@@ -122,20 +130,16 @@ class _Episode:
     def out_of_time(self) -> Outcome:
         """The outcome of an episode that was stopped by a time limit."""
         limits = self._limits
-        error = (
-            f"no answer within the {limits.max_seconds} seconds of an episode "
-            "(RolloutLimits.max_seconds)"
-        )
         if self._waits_for_sampler:
             if not self._transitions:
+                error = (
+                    f"no answer within the {limits.max_seconds} seconds of an episode "
+                    "(RolloutLimits.max_seconds)"
+                )
                 return InfraFailure("sample", "TimeoutError", error)
             return self._truncated(StopReason.ROLLOUT_TIMEOUT)
-        if self._step_ends_at < self._ends_at:
-            error = (
-                f"no answer within {limits.max_step_seconds} seconds "
-                "(RolloutLimits.max_step_seconds)"
-            )
-        return env_failure(self.last_call, TimeoutError(error), self.last_method).failure
+        name = "max_step_seconds" if self._step_ends_at < self._ends_at else "max_seconds"
+        return too_slow(self.last_call, getattr(limits, name), name, self.last_method).failure
 
     def cancelled_inside(self, error: str) -> Outcome:
         """The outcome of an episode that cancelled itself."""
@@ -190,21 +194,18 @@ class _Episode:
 
     async def _first_observation(self) -> tuple[Observation, StopCondition]:
         method = "initial_observation"
-        returned = await self._call(method)
         try:
-            observation, stop = returned
-            _check_observation(observation, stop)
+            check_env(self._env)
+            return checked_first_observation(await self._call(method))
         except (TypeError, ValueError) as error:
             raise env_failure(method, error, self.last_method) from error
-        return observation, stop
 
     async def _step(self, action: TokensWithLogprobs) -> StepResult:
         options: dict[str, Any] = {}
         if _takes_extra(type(self._env)):
             options["extra"] = ActionExtra(stop_reason=action.stop_reason)
-        result = await self._call("step", list(action.tokens), **options)
         try:
-            _check_step(result)
+            result = checked_step(await self._call("step", list(action.tokens), **options))
         except (TypeError, ValueError) as error:
             raise env_failure("step", error, self.last_method) from error
         self._transitions.append(
@@ -295,35 +296,6 @@ class _Episode:
     def _trajectory(self, reason: StopReason) -> Trajectory:
         return Trajectory(
             transitions=list(self._transitions), final_ob=self._observation, stop_reason=reason
-        )
-
-
-def _check_observation(observation: Any, stop: Any) -> None:
-    """An observation to act on has a token to predict the next from, and something that ends it."""
-    if not isinstance(stop, list | tuple | str | None):
-        raise TypeError(
-            "expected a stop condition that is a list of token ids or of strings; got a "
-            f"{type(stop).__name__}"
-        )
-    if isinstance(observation, ModelInput) and observation.length > 0:
-        return
-    got = (
-        "an empty one" if isinstance(observation, ModelInput) else f"a {type(observation).__name__}"
-    )
-    raise ShapeError(
-        f"expected an observation that is a ModelInput with at least one token; got {got}"
-    )
-
-
-def _check_step(result: Any) -> None:
-    if not isinstance(result, StepResult):
-        raise TypeError(f"expected a StepResult; got {type(result).__name__}")
-    if not result.episode_done:
-        _check_observation(result.next_observation, result.next_stop_condition)
-    elif not isinstance(result.next_observation, ModelInput):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(
-            "expected StepResult.next_observation to be a ModelInput, an empty one where nothing "
-            f"comes next; got a {type(result.next_observation).__name__}"
         )
 
 
