@@ -5,6 +5,7 @@ import pytest
 
 from tinker_rl.errors import EnvError
 from tinker_rl.rl import MinViable, Retry
+from tinker_rl.rl.journal import JOURNAL_FILE, Journal
 
 
 def failing(*cases, times=1):
@@ -64,6 +65,9 @@ def test_past_the_error_budget_the_run_stops_and_keeps_what_it_committed(
         runs.run(runs.config(tmp_path, **options), backend)
     assert [row["step"] for row in runs.rows(tmp_path)] == [0, 1]
     assert [record["batch"] for record in runs.checkpoints(tmp_path)] == [2]
+    with Journal.read(tmp_path / JOURNAL_FILE) as journal:
+        assert sorted(failure.group for failure in journal.failures) == [4, 5]
+        assert not journal.heads.keys() & {4, 5}
     world.reset()
     runs.run(runs.config(tmp_path, **options), backend)
     assert runs.trained(tmp_path) == list(range(10))
