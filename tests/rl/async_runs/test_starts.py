@@ -39,10 +39,11 @@ def test_contradictory_options_are_listed_all_at_once(runs, tmp_path):
         "stream_minibatch_config.groups_per_batch: expected a multiple of",
         "groups_per_batch: expected the same in async_config and stream_minibatch_config",
         "kl_discount_factor: expected 0 to 1",
+        "kl_penalty_coef: expected more than 0 with a kl_discount_factor",
         "loss_fn: expected a loss that an advantage of 0 masks",
     ):
         assert name in told
-    assert "got 7 that do not" in told
+    assert "got 8 that do not" in told
 
 
 def test_the_folder_of_another_configuration_is_left_alone_with_the_difference_shown(
