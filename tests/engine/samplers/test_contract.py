@@ -324,7 +324,7 @@ def test_an_interrupted_sample_is_the_beginning_of_the_whole(base, trained):
 
 def test_a_sample_that_has_not_begun_is_interrupted_empty(base):
     busy = [ask(base, samples=64, max_tokens=450, seed=i) for i in range(2)]
-    waiting = base.sample(ModelInput.from_ints(PROMPT), 3, params(max_tokens=9), True, 2, 4)
+    waiting = base.sample(ModelInput.from_ints(PROMPT), 3, params(max_tokens=400), True, 2, 4)
     base.interrupt(waiting)
     response = waiting.result(60)
     assert [s.stop_reason for s in response.sequences] == ["interrupted"] * 3
