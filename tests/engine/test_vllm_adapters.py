@@ -59,6 +59,8 @@ def test_vllm_scores_a_published_adapter_as_the_learner_does(tmp_path):
     script.write_text(SCORE)
     arguments = [model_path("tiny"), adapter, str(out), *map(str, tokens)]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"}
-    subprocess.run([sys.executable, script, *arguments], check=True, env=environment, timeout=300)
+    # vLLM alone may die of a signal when its interpreter ends; what counts is what it wrote before.
+    subprocess.run([sys.executable, script, *arguments], check=False, env=environment, timeout=300)
+    assert out.exists()
     # Ten steps at a high rate make sharp logits: float32 leaves 2e-5 of them.
     np.testing.assert_allclose(np.load(out), learner.to_numpy(), atol=1e-4)
