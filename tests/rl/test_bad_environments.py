@@ -24,7 +24,7 @@ from tinker_rl.types import ModelInput
 
 PROMPT = ModelInput.from_ints([1])
 DONE = StepResult(1.0, True, ModelInput.empty(), [0])
-LIMITS = RolloutLimits(max_step_seconds=0.2, cleanup_seconds=1)
+LIMITS = RolloutLimits(max_step_seconds=0.6, cleanup_seconds=1)
 
 
 class Good(Env):
@@ -141,9 +141,9 @@ BAD = {
     Hangs: (
         "step",
         "TimeoutError",
-        "Hangs.step: expected an answer within 0.2 seconds (RolloutLimits.max_step_seconds); got",
+        "Hangs.step: expected an answer within 0.6 seconds (RolloutLimits.max_step_seconds); got",
     ),
-    HangsAtFirst: ("initial_observation", "TimeoutError", "expected an answer within 0.2 seconds"),
+    HangsAtFirst: ("initial_observation", "TimeoutError", "expected an answer within 0.6 seconds"),
     HangsInAThread: ("step", "TimeoutError", "HangsInAThread.step: expected an answer within 0.2"),
     EarnsNaN: (
         "step",
@@ -343,7 +343,7 @@ async def exits():
 
 DEEDS = {
     raises: ("ValueError", "broken"),
-    anyio.sleep_forever: ("TimeoutError", "expected an answer within 0.2 seconds"),
+    anyio.sleep_forever: ("TimeoutError", "expected an answer within 0.6 seconds"),
     leaks: ("LeakedTaskError", "still open"),
     exits: ("SystemExit", "2"),
 }
