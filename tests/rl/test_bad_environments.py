@@ -144,7 +144,7 @@ BAD = {
         "Hangs.step: expected an answer within 0.6 seconds (RolloutLimits.max_step_seconds); got",
     ),
     HangsAtFirst: ("initial_observation", "TimeoutError", "expected an answer within 0.6 seconds"),
-    HangsInAThread: ("step", "TimeoutError", "HangsInAThread.step: expected an answer within 0.2"),
+    HangsInAThread: ("step", "TimeoutError", "HangsInAThread.step: expected an answer within 0.6"),
     EarnsNaN: (
         "step",
         "RequestError",
