@@ -239,6 +239,8 @@ class Run:
         await anyio.lowlevel.checkpoint()
         if not minibatch.is_last:
             return None
+        # Outside of the shield: it may wait for evaluations that have been stopped.
+        await self._versions.evaluate(self.num_committed)
         return Commit(version=self.num_committed, acting_version=self._policy.policy_version)
 
     async def _check_failures(self, minibatch: Minibatch[GroupRecord]) -> None:
@@ -276,7 +278,6 @@ class Run:
             raise publication.fatal
         if warning := self._kl_limit.observe(step, row):
             self._progress.say(warning)
-        await self._versions.evaluate(step + 1)
         if self._is_due(self._config.save_every) or is_last:
             await self._save()
 

@@ -1,8 +1,10 @@
 """Evaluations beside training: each of its own version, none lost, none in the way."""
 
 import anyio
+import pytest
 
 from tinker_rl.rl import main
+from tinker_rl.rl.journal import JOURNAL_FILE, Journal
 from tinker_rl.types import ModelInput
 
 
@@ -20,10 +22,16 @@ def measured(log_path, runs):
     }
 
 
+def num_committed(log_path):
+    with Journal.read(log_path / JOURNAL_FILE) as journal:
+        return len(journal.commits)
+
+
 def config_of(log_path, runs, evaluator, **options):
     async_config = runs.fixed(1)
+    options = {"eval_every": 2, **options}
     return runs.config(
-        log_path, async_config=async_config, eval_every=2, evaluator_builders=[evaluator], **options
+        log_path, async_config=async_config, evaluator_builders=[evaluator], **options
     )
 
 
@@ -77,3 +85,35 @@ def test_an_evaluation_that_was_cut_off_is_done_again_on_the_very_same_version(
     assert list(measured(tmp_path / "broken", runs)) == [0, 2, 4, 5]
     assert world.made.keys() <= {8, 9}
     assert runs.account(tmp_path / "broken") == runs.account(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("ends_by", ["cancellation", "error"])
+def test_a_step_that_waits_for_evaluations_is_no_obstacle_to_the_end_of_a_run(
+    runs, backend, world, tmp_path, ends_by
+):
+    """The first evaluation hangs, two wait, and the step after cannot hand in its own."""
+    scopes = []
+
+    class Stuck(Probe):
+        async def __call__(self, sampling_client):
+            while num_committed(tmp_path) < 3:  # noqa: ASYNC110 - the journal tells nobody
+                await anyio.sleep(0.05)
+            await anyio.sleep(0.5)
+            if ends_by == "error":
+                raise OSError("the judge is gone")
+            scopes.pop().cancel()
+            await anyio.sleep_forever()
+
+    async def go():
+        with anyio.fail_after(60), anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await main(config_of(tmp_path, runs, Stuck, **options), runs.service)
+
+    options = {"dataset_builder": runs.Data(num_batches=6), "eval_every": 1}
+    if ends_by == "error":
+        with pytest.raises(OSError, match="the judge is gone"):
+            anyio.run(go, backend=backend)
+    else:
+        anyio.run(go, backend=backend)
+        assert not scopes
+    assert num_committed(tmp_path) == 3
