@@ -1,0 +1,161 @@
+"""What builders promise: environments of their own for every episode, rewards for all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from typing import Any
+
+from tinker_rl.clients import RestClient, SamplingClient, ServiceClient, TrainingClient
+from tinker_rl.envs import Env, EnvGroupBuilder
+from tinker_rl.envs.answers import answer_of
+from tinker_rl.envs.randomness import seeded_rng
+from tinker_rl.policies.episodes import playing
+from tinker_rl.rl.env_answers import checked_envs
+from tinker_rl.testing.checks.case import Case, Finding, Setup
+from tinker_rl.testing.checks.properties.locating import (
+    function_in,
+    of_broken,
+    of_builder,
+    of_raised,
+)
+
+__all__ = [
+    "cleanup",
+    "cleanup_early",
+    "fresh_envs",
+    "group_rewards",
+    "makes_envs",
+    "pickles",
+    "unpicklable",
+]
+
+_CLIENTS = (ServiceClient, TrainingClient, SamplingClient, RestClient)
+_DEPTH = 4
+
+
+def makes_envs(case: Case) -> Finding | None:
+    """`make_envs` gives at least one Env."""
+    broken = case.group.broken_call("make_envs")
+    return None if broken is None or broken.how in ("late", "open") else of_broken(broken)
+
+
+def fresh_envs(case: Case) -> Finding | None:
+    """`make_envs` gives new environments at each call, always as many, none of them twice."""
+    setup = case.setup
+
+    async def made(builder: EnvGroupBuilder) -> list[Env]:
+        key = case.script.episode(0).key()
+        with seeded_rng(key.env_rng()), playing(key, 0):
+            return checked_envs(await answer_of(builder, "make_envs"))
+
+    async def calls() -> list[list[Env]]:
+        builder = setup.fresh()
+        try:
+            return [await made(builder), await made(builder)]
+        finally:
+            with contextlib.suppress(Exception):  # that is `cleanup`'s to find
+                await answer_of(builder, "cleanup")
+
+    try:
+        first, second = setup.run(calls)
+    except Exception as error:
+        return of_raised(case.group, error, "make_envs", "expected a second call to answer")
+    if len({id(env) for env in first}) != len(first):
+        got = "the same environment for more than one episode"
+    elif {id(env) for env in first} & {id(env) for env in second}:
+        got = "an environment that was given before"
+    elif len(first) != len(second):
+        got = f"{len(first)} environments, then {len(second)}"
+    else:
+        return None
+    return of_builder(
+        case.group,
+        f"expected new environments at each call, as many as before; got {got}. Make each one "
+        "within the call.",
+        "make_envs",
+    )
+
+
+def pickles(case: Case) -> Finding | None:
+    """A builder that holds no client pickles, and the copy makes equal environments."""
+    builder = case.setup.fresh()
+    try:
+        copy: Any = pickle.loads(pickle.dumps(builder))
+    except Exception as error:
+        rule = (
+            "expected a builder that pickles, so that it can travel to other processes, with "
+            "settings in it, functions by name (functools.partial, no lambda) and nothing live"
+        )
+        found = of_raised(case.group, error, "make_envs", rule)
+        return Finding(found.text, found.location or function_in(builder))
+    setup = case.setup
+    order = "free" if setup.linked else "serial"
+    other = case.play(order, builder=copy)
+    same = other.outcome == case.group.outcome
+    if not setup.claims.deterministic:
+        same = [type(e.env) for e in other.episodes] == [type(e.env) for e in case.group.episodes]
+    if same:
+        return None
+    return of_builder(
+        case.group,
+        "expected a pickled builder to make the same environments; got others. Keep all that they "
+        "depend on in its attributes.",
+        "make_envs",
+    )
+
+
+def unpicklable(setup: Setup) -> str:
+    """Why `pickles` is left out."""
+    if setup.from_envs:
+        return "a function that makes environments was given, and no builder"
+    return "the builder holds a client" if _holds_client(setup.fresh(), _DEPTH, set()) else ""
+
+
+def _holds_client(value: Any, depth: int, seen: set[int]) -> bool:
+    if isinstance(value, _CLIENTS):
+        return True
+    if not depth or id(value) in seen or isinstance(value, str | bytes | int | float):
+        return False
+    seen.add(id(value))
+    inner: list[Any] = list(getattr(value, "__dict__", {}).values())
+    if isinstance(value, dict):
+        inner += list(value.values())
+    elif isinstance(value, list | tuple | set):
+        inner += list(value)
+    return any(_holds_client(item, depth - 1, seen) for item in inner)
+
+
+def group_rewards(case: Case) -> Finding | None:
+    """`compute_group_rewards` gives a finite reward and metrics for each episode, in order."""
+    broken = case.group.broken_call("compute_group_rewards", "logging_tags")
+    return None if broken is None or broken.how in ("late", "open") else of_broken(broken)
+
+
+def cleanup(case: Case) -> Finding | None:
+    """`cleanup` does not raise at the end of a group."""
+    broken = case.group.broken_call("cleanup")
+    return None if broken is None or broken.how in ("late", "open") else of_broken(broken)
+
+
+def cleanup_early(case: Case) -> Finding | None:
+    """`cleanup` does not raise where `make_envs` failed, or nothing was played."""
+    setup = case.setup
+
+    async def clean_up(makes_envs: bool) -> None:
+        builder = setup.fresh()
+        key = case.script.episode(0).key()
+        with seeded_rng(key.env_rng()), playing(key, 0):
+            if makes_envs:
+                await answer_of(builder, "make_envs")
+            await answer_of(builder, "cleanup")
+
+    for makes_envs, when in (
+        (False, "expected a clean-up where make_envs has failed"),
+        (True, "expected a clean-up where no episode was played"),
+    ):
+        try:
+            setup.run(clean_up, makes_envs)
+        except Exception as error:
+            return of_raised(case.group, error, "cleanup", when)
+    return None
