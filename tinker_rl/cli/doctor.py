@@ -22,6 +22,7 @@ from tinker_rl.cli.model_source import ModelSource, find_source, known_architect
 from tinker_rl.cli.packages import Installed, Problem, find_conflicts, read_installed
 from tinker_rl.cli.probe import SeenGpu, TorchProbe, probe_torch
 from tinker_rl.cli.report import as_json, show
+from tinker_rl.engine.samplers.vllm.config import VllmSamplerConfig
 from tinker_rl.errors import ConfigError, TinkerRLError
 from tinker_rl.lineup import default_sampler
 from tinker_rl.memory_plan import Device, MemoryPlan, SamplerConfig, Setup, plan_memory
@@ -108,6 +109,7 @@ def examine(config: Config) -> Report:
         ConfigError: for an option out of range.
     """
     _check(config)
+    vllm = _vllm_options(config)
     machine, torch, installed = read_machine(), probe_torch(), read_installed()
     gpus = torch.gpus or machine.gpus
     device = _device(config, machine, gpus)
@@ -130,7 +132,7 @@ def examine(config: Config) -> Report:
                     device=device,
                     dtype="bfloat16" if device.kind == "cuda" else "float32",
                     lora=LoraConfig(rank=config.rank, train_mlp=config.train_mlp),
-                    **_options(config, sampler),
+                    **_options(config, vllm if sampler == "vllm" else None),
                 )
             )
     except TinkerRLError as error:
@@ -184,24 +186,25 @@ def _device(config: Config, machine: Machine, gpus: tuple[SeenGpu, ...]) -> Devi
     )
 
 
-def _options(config: Config, sampler: str) -> dict[str, Any]:
+def _vllm_options(config: Config) -> VllmSamplerConfig:
+    return VllmSamplerConfig(
+        memory_share=config.memory_share,
+        max_model_len=config.max_model_len,
+        max_loras=config.max_loras,
+        tensor_parallel_size=config.tensor_parallel_size,
+    )
+
+
+def _options(config: Config, vllm: VllmSamplerConfig | None) -> dict[str, Any]:
     """The engine's own options; importing them takes seconds, since it loads torch."""
     from tinker_rl.engine.learner import LearnerConfig
     from tinker_rl.engine.samplers.embedded.sampler import EmbeddedSamplerConfig
-    from tinker_rl.engine.samplers.vllm.config import VllmSamplerConfig
 
     learner = LearnerConfig(
         token_budget=config.token_budget, gradient_checkpointing=config.gradient_checkpointing
     )
-    chosen: SamplerConfig = EmbeddedSamplerConfig(max_cache_gb=config.max_cache_gb)
-    if sampler == "vllm":
-        chosen = VllmSamplerConfig(
-            memory_share=config.memory_share,
-            max_model_len=config.max_model_len,
-            max_loras=config.max_loras,
-            tensor_parallel_size=config.tensor_parallel_size,
-        )
-    return {"learner": learner, "sampler": chosen}
+    sampler: SamplerConfig = vllm or EmbeddedSamplerConfig(max_cache_gb=config.max_cache_gb)
+    return {"learner": learner, "sampler": sampler}
 
 
 def _home() -> Disk:

@@ -27,10 +27,11 @@ from tinker_rl.cli.journal_failures import show_failures
 from tinker_rl.cli.journal_group import show_group
 from tinker_rl.cli.journal_report import show_summary
 from tinker_rl.cli.journal_step import show_step
-from tinker_rl.cli.journal_tables import counted, print_line
+from tinker_rl.cli.journal_tables import print_line
 from tinker_rl.errors import ConfigError, TinkerRLError
 from tinker_rl.rl.journal import JOURNAL_FILE, Journal, cut_journal
 from tinker_rl.rl.log_dir import lock_log_dir
+from tinker_rl.words import counted
 
 __all__ = ["Options", "run"]
 

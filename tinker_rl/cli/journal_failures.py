@@ -10,7 +10,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tinker_rl.cli.journal_tables import counted, print_line, print_table, table
+from tinker_rl.cli.journal_tables import print_line, print_table, table
+from tinker_rl.rl.failure_counts import FailureCounts
 from tinker_rl.rl.journal import Journal
 from tinker_rl.rl.outcomes import (
     DroppedGroup,
@@ -19,6 +20,7 @@ from tinker_rl.rl.outcomes import (
     GroupOutcome,
     RolledOutGroup,
 )
+from tinker_rl.words import counted
 
 __all__ = ["Status", "show_failures", "statuses", "wasted_tokens"]
 
@@ -44,6 +46,8 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
     num_attempts: int
     """Those that failed, of every time that the group was tried."""
     num_wasted_tokens: int
+    failure: Failure
+    """The newest."""
     causes: tuple[str, ...]
 
 
@@ -121,8 +125,10 @@ def _summary(rows: Sequence[_Row], num_groups: int) -> Iterator[str]:
 
 def _causes(title: str, rows: Sequence[_Row]) -> Iterator[str]:
     """On one line if there is one."""
-    counts = Counter(row.causes[0] for row in rows).most_common()
-    lines = [f"{count} x {cause}" for cause, count in counts]
+    counts = FailureCounts()
+    for row in rows:
+        counts.add(row.failure)
+    lines = counts.lines(_cause)
     yield from [f"{title} {lines[0]}"] if len(lines) == 1 else [title, *(f"  {x}" for x in lines)]
 
 
@@ -150,7 +156,7 @@ def _row(
     number: int, status: Status, dropped: Sequence[DroppedGroup], kept: RolledOutGroup | None
 ) -> _Row:
     attempts = kept.failures if kept is not None else ()
-    last = dropped[-1:] or attempts  # both have a member and a failure
+    last = list(dropped[-1:]) or list(attempts)  # both have a member and a failure
     wasted = sum(outcome.num_sampled_tokens for outcome in dropped)
     return _Row(
         group=number,
@@ -158,6 +164,7 @@ def _row(
         members=", ".join(dict.fromkeys(_member(failed.member) for failed in last)),
         num_attempts=sum(max(1, len(d.failures)) for d in dropped) + len(attempts),
         num_wasted_tokens=wasted + (_num_unused_tokens(kept) if kept is not None else 0),
+        failure=last[0].failure,
         causes=tuple(dict.fromkeys(_cause(failed.failure) for failed in last)),
     )
 

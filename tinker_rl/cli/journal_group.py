@@ -12,10 +12,10 @@ from rich.console import Console
 from tinker_rl.cli.journal_older import how_to_read_older
 from tinker_rl.cli.journal_tables import print_line
 from tinker_rl.errors import JournalError
-from tinker_rl.rl.error_budget import describe_failure
+from tinker_rl.rl.failure_counts import describe_failure
 from tinker_rl.rl.journal import FailureRecord, Journal
 from tinker_rl.rl.log_dir import CONFIG_FILE
-from tinker_rl.rl.outcomes import GroupOutcome
+from tinker_rl.rl.outcomes import DroppedGroup, GroupOutcome
 from tinker_rl.rl.transcripts import Decoder, transcript
 
 __all__ = ["show_group"]
@@ -46,7 +46,9 @@ def _show_finished(
     record = journal.read_group(number)
     steps = {group: commit.step for commit in journal.commits for group in commit.groups}
     step = steps.get(number)
-    trained = "not trained yet" if step is None else f"trained in step {step}"
+    is_dropped = isinstance(record.outcome, DroppedGroup)
+    did = "left out of" if is_dropped else "trained in"
+    trained = "not trained yet" if step is None else f"{did} step {step}"
     print_line(_title(number, record.policy_version, trained), console)
     if record.outcome is None:
         print_line("the dataset has no group of this number", console)

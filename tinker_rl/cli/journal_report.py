@@ -10,9 +10,10 @@ from rich.table import Table
 
 from tinker_rl.cli.journal_failures import statuses, wasted_tokens
 from tinker_rl.cli.journal_older import how_to_read_older
-from tinker_rl.cli.journal_tables import counted, figures, print_line, print_table, table
+from tinker_rl.cli.journal_tables import figures, print_line, print_table, table
 from tinker_rl.rl.journal import CommitRecord, GroupHead, Journal
 from tinker_rl.rl.outcomes import RolledOutGroup
+from tinker_rl.words import counted
 
 __all__ = ["ranges", "show_summary"]
 
@@ -45,10 +46,13 @@ def _figures(journal: Journal) -> Iterator[tuple[str, str]]:
     yield "steps", f"{len(commits)}{last}"
     if commits:
         yield "acting", f"version {commits[-1].acting_version}"
-    trained = len(journal.trained_groups())
     empty = f"; {kinds['none']} empty" if kinds["none"] else ""
-    waiting = f"{trained} trained, {len(heads) - trained} waiting"
-    yield "groups", f"{len(heads)} finished: {waiting}{empty}"
+    waiting = Counter(head.kind for head in _waiting(journal))
+    num_waiting, num_dropped = waiting.total(), kinds["dropped"] - waiting["dropped"]
+    dropped = f", {num_dropped} dropped" if num_dropped else ""
+    num_trained = len(heads) - num_waiting - num_dropped
+    became = f"{num_trained} trained{dropped}, {num_waiting} waiting{empty}"
+    yield "groups", f"{len(heads)} finished: {became}"
     yield "failed", _failed(journal)
     yield "sampled", _tokens(journal)
     yield "starts", ", ".join(f"from version {start.version}" for start in journal.starts) or "none"

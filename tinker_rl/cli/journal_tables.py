@@ -9,15 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["counted", "figures", "print_line", "print_table", "table"]
+__all__ = ["figures", "print_line", "print_table", "table"]
 
 _WIDEST = 1_000_000
 """Columns of what is no terminal: more than any row takes."""
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things: `1 group`, `2 groups`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def table(*columns: str) -> Table:

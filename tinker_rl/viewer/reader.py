@@ -1,0 +1,201 @@
+"""All of a run's folder, as the page takes it, kept up as the run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from tinker_rl.errors import ConfigError
+from tinker_rl.rl.journal import JOURNAL_FILE
+from tinker_rl.rl.log_dir import METRICS_FILE
+from tinker_rl.rl.timeline import TIMELINE_FILE
+from tinker_rl.viewer.facts import (
+    configured_at,
+    is_run_folder,
+    older_journals,
+    read_config,
+    run_state,
+    steps_planned,
+    updated_at,
+)
+from tinker_rl.viewer.lines import FollowedLines
+from tinker_rl.viewer.metrics import BATCH, MetricRows, is_training_row
+from tinker_rl.viewer.notes import notes_of
+from tinker_rl.viewer.plain import flat, number, text
+from tinker_rl.viewer.run_journal import RunJournal
+from tinker_rl.viewer.timeline import SpanTable
+from tinker_rl.viewer.tokens import load_token_text
+
+__all__ = ["PARTS", "Part", "RunReader"]
+
+Part: TypeAlias = Literal["metrics", "evaluations", "episodes", "timeline"]
+PARTS: tuple[Part, ...] = ("metrics", "evaluations", "episodes", "timeline")
+
+
+class RunReader:
+    """A run, read from its folder alone; nothing is written there.
+
+    `poll` reads what was added since the last time. Not for several threads at once.
+
+    Args:
+        run: The run's folder, its `journal.bin`, or a journal that was put aside.
+    Raises:
+        ConfigError: if it is none of these.
+    """
+
+    def __init__(self, run: Path) -> None:
+        path = run.expanduser()
+        is_file = path.is_file()
+        self.folder = path.parent if is_file else path
+        journal = path if is_file else path / JOURNAL_FILE
+        if not is_run_folder(self.folder) or (is_file and path.suffix != ".bin"):
+            raise ConfigError(
+                f"view: expected a run's folder, with a {METRICS_FILE} or a {JOURNAL_FILE}, or a "
+                f"journal that was put aside; got {run}. The folder is the run's log_path."
+            )
+        self._config = read_config(self.folder)
+        tokens, self.tokens_note = load_token_text(self._config.get("model_name"))
+        self.journal = RunJournal(journal, tokens)
+        self.rows = FollowedLines(self.folder / METRICS_FILE)
+        self.spans_file = FollowedLines(self.folder / TIMELINE_FILE)
+        self._generation = 0
+        self._revisions = dict.fromkeys(PARTS, 0)
+        self._forget_rows()
+        self._forget_spans()
+
+    @property
+    def name(self) -> str:
+        """What to call the run."""
+        name = self.folder.resolve().name
+        put_aside = self.journal.path.name != JOURNAL_FILE
+        return text(f"{name}/{self.journal.path.name}" if put_aside else name)
+
+    @property
+    def num_voided_rows(self) -> int:
+        """Rows of steps that a later start of the run did again."""
+        return self._training.num_voided
+
+    @property
+    def older_journals(self) -> list[Path]:
+        """Journals that were put aside before this one, oldest first."""
+        return older_journals(self.journal.path)
+
+    # ------------------------------------------------------------------------------ following
+
+    def poll(self) -> bool:
+        """Take in what was added since the last time; says whether anything was."""
+        found = [self._poll_journal(), self._poll_rows(), self._poll_spans()]
+        if any(found):
+            self._config = read_config(self.folder)
+        return any(found)
+
+    def close(self) -> None:
+        """Give back the files."""
+        self.journal.close()
+        self.rows.close()
+        self.spans_file.close()
+
+    def _poll_journal(self) -> bool:
+        before = self.journal.generation
+        is_changed = self.journal.poll() or self.journal.generation != before
+        self._revisions["episodes"] = self.journal.revision
+        return is_changed
+
+    def _poll_rows(self) -> bool:
+        new = self.rows.follow()
+        if new.is_anew:
+            self._forget_rows()
+            self._generation += not self.journal.exists  # of a run with one, the journal decides
+        is_rl = self.journal.exists or "dataset_builder" in self._config
+        for row in new.rows:
+            is_training = is_training_row(row, is_rl)
+            (self._training if is_training else self._evaluations).add(row)
+            self._revisions["metrics" if is_training else "evaluations"] += 1
+        return new.is_anew or bool(new.rows)
+
+    def _poll_spans(self) -> bool:
+        new = self.spans_file.follow()
+        if new.is_anew:
+            self._forget_spans()
+        for row in new.rows:
+            self.spans.add(row)
+        self._revisions["timeline"] += len(new.rows)
+        return new.is_anew or bool(new.rows)
+
+    def _forget_rows(self) -> None:
+        self._training = MetricRows(is_ordered=True)
+        self._evaluations = MetricRows(is_ordered=False)
+        self._revisions["metrics"] += 1
+        self._revisions["evaluations"] += 1
+
+    def _forget_spans(self) -> None:
+        self.spans = SpanTable()
+        self._revisions["timeline"] += 1
+
+    # -------------------------------------------------------------------------------- the page
+
+    def head(self, run_id: str, left_out: Collection[int] = ()) -> dict[str, Any]:
+        """What the page knows of the run before it asks for anything.
+
+        Args:
+            run_id: How the page calls the run.
+            left_out: Chunks that the page does not have.
+        """
+        return {
+            "id": run_id,
+            "name": self.name,
+            "path": text(self.folder.resolve()),
+            "notes": notes_of(self, left_out),
+            "config": flat(self._config),
+            "facts": self._facts(),
+            "generation": self._generation + self.journal.generation,
+            "revision": dict(self._revisions),
+            "chunks": {str(n): revised for n, revised in self.journal.chunk_revisions().items()},
+            "counts": {
+                "episodes": len(self.journal.table) - self.journal.table.num_dropped,
+                "groups": len(self.journal.groups),
+                "dropped": self.journal.table.num_dropped,
+                "spans": len(self.spans),
+            },
+        }
+
+    def revision(self, part: Part) -> int:
+        """Grows with each change of a part."""
+        return self._revisions[part]
+
+    def part(self, part: Part, left_out: Collection[int] = ()) -> dict[str, Any]:
+        """What the page asks for, as it takes it; of episodes, `left_out` are chunks it lacks."""
+        if part == "metrics":
+            return self._training.columns()
+        if part == "evaluations":
+            return self._evaluations.columns()
+        if part == "timeline":
+            return self.spans.columns()
+        return self.journal.columns(left_out)
+
+    def training_metric(self, name: str) -> dict[int, float]:
+        """A metric of the training steps, by step."""
+        columns = self._training.columns()
+        values = columns["series"].get(name, [])
+        pairs = zip(columns["steps"], values, strict=False)
+        return {int(step): value for step, value in pairs if value is not None}
+
+    def _facts(self) -> dict[str, Any]:
+        last = self._training.last
+        done = number(last.get(BATCH, last.get("step")))
+        steps_done = max(self.journal.num_committed, 0 if done is None else int(done) + 1)
+        planned = steps_planned(self._config, last)
+        model = self._config.get("model_name")
+        mark = self.spans.last_mark
+        state = run_state(self.folder, steps_done, planned, mark)
+        reason = mark.facts.get("error") if mark and mark.facts and state == "failed" else None
+        return {
+            "model": text(model) if model is not None else None,
+            "steps_done": steps_done,
+            "steps_planned": planned,
+            "state": state,
+            "reason": reason,
+            "started_at": self.spans.started_at or configured_at(self.folder),
+            "updated_at": updated_at(self.folder),
+        }
