@@ -1,5 +1,6 @@
 """Strategies and small builders that the tests of RL share."""
 
+import gc
 from types import SimpleNamespace
 
 import anyio
@@ -16,6 +17,15 @@ from tinker_rl.types import EncodedTextChunk, ModelInput
 # Files, threads and other work on the same cores take their time.
 settings.register_profile("rl", parent=settings.default, deadline=None)
 settings.load_profile("rl")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _frozen_heap():
+    """What was imported since the collection of tests is not walked through either."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
 
 tokens = st.lists(st.integers(0, 9), max_size=5)
 rewards = st.floats(-100, 100, width=32)

@@ -19,7 +19,7 @@ from tinker_rl.rl import (
     do_group_rollout,
     do_single_rollout,
 )
-from tinker_rl.rl.error_budget import describe_failure
+from tinker_rl.rl.failure_counts import describe_failure
 from tinker_rl.types import ModelInput
 
 PROMPT = ModelInput.from_ints([1])
@@ -405,4 +405,6 @@ def test_a_sampler_that_cancels_itself_is_no_fault_of_the_environment():
         return await do_single_rollout(ScriptedTokenCompleter(cancelled), Good())
 
     outcome = anyio.run(main, backend="asyncio")
-    assert outcome == InfraFailure("sample", "CancelledError", "the call was cancelled from inside")
+    assert isinstance(outcome, InfraFailure)
+    told = (outcome.where, outcome.error_type, outcome.error)
+    assert told == ("sample", "CancelledError", "the call was cancelled from inside")

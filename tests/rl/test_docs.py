@@ -6,10 +6,14 @@ from pathlib import Path
 import anyio
 
 from tinker_rl.completers import ScriptedTokenCompleter
+from tinker_rl.rl.files import JsonLines
+from tinker_rl.rl.loggers import RowLog, logger_problems
 from tinker_rl.rl.schedules import schedule_problems
 
 TEXT = (Path(__file__).parents[2] / "docs" / "rl.md").read_text(encoding="utf-8")
-FIRST, SCHEDULES, LEAGUE, PIECES = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+FIRST, SCHEDULES, LEAGUE, LOGGERS, PIECES = re.findall(
+    r"```python\n(.*?)```", TEXT, flags=re.DOTALL
+)
 
 
 def test_the_first_example_trains(tmp_path, monkeypatch, capsys):
@@ -45,6 +49,20 @@ def test_an_opponent_of_a_league_acts():
 
     assert anyio.run(duel).reward == 1.0
     assert names["league"].options["max_lag"] == 2
+
+
+def test_the_loggers_log(tmp_path, capsys):
+    names = {}
+    exec(compile(LOGGERS, "docs/rl.md", "exec"), names)
+    assert not list(logger_problems(names["loggers"]))
+    said = []
+    loggers = {"prints": names["loggers"][1]}
+    options = {"learning_rate": 0.5}
+    log = RowLog(JsonLines(tmp_path / "metrics.jsonl"), loggers, "recipe", options, said.append)
+    log.append({"step": 3, "progress/batch": 3, "env/all/reward/total": 0.25})
+    anyio.run(log.aclose)
+    assert capsys.readouterr().out.split()[1:] == ["0.5", "3", "0.25", "done"]
+    assert said == []
 
 
 def test_the_pieces_fit_together():

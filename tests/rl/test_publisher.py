@@ -7,9 +7,6 @@ import anyio
 import chz
 import pytest
 
-from tinker_rl.clients import ServiceClient
-from tinker_rl.engine.local import EngineOptions
-from tinker_rl.engine.samplers.embedded import EmbeddedSamplerConfig
 from tinker_rl.engine.samplers.embedded.host import EmbeddedHost
 from tinker_rl.engine.samplers.embedded.sampler import EmbeddedSampler
 from tinker_rl.envs import Env, EnvGroupBuilder, RLDataset, RLDatasetBuilder, StepResult
@@ -66,19 +63,10 @@ def config(log_path, **options):
     )
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    options = EngineOptions(
-        home=str(tmp_path_factory.mktemp("home")),
-        threads=1,
-        sampler=EmbeddedSamplerConfig(deterministic=True),
-    )
-    with ServiceClient(engine_options=options) as client:
-        yield client
-
-
 def run(service, config, backend="trio"):
+    gc.unfreeze()
     gc.collect()  # the engine still knows weights that a client of an earlier run holds
+    gc.freeze()
     return anyio.run(main, config, service, backend=backend)
 
 

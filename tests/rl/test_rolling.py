@@ -1,7 +1,10 @@
 """From a ticket to a record of the journal."""
 
+import json
+
 import chz
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -14,8 +17,9 @@ from tinker_rl.rl.journal import FailureRecord
 from tinker_rl.rl.outcomes import DroppedGroup, RolledOutGroup
 from tinker_rl.rl.problems import NumberedGroups
 from tinker_rl.rl.progress import RunProgress
-from tinker_rl.rl.rolling import Rolling
+from tinker_rl.rl.rolling import MOST_SAID, Rolling
 from tinker_rl.rl.stopwatch import Stopwatch
+from tinker_rl.rl.timeline import NO_TIMELINE, Timeline
 from tinker_rl.rl.window import Ticket
 from tinker_rl.types import ModelInput
 
@@ -73,7 +77,7 @@ class Reference:
         return [None] + [-3.0] * (model_input.length - 1)
 
 
-def rolling(world, reference=None):
+def rolling(world, reference=None, timeline=NO_TIMELINE):
     """It, what it appends, and whether each group was finished by then."""
     appended = []
 
@@ -86,7 +90,7 @@ def rolling(world, reference=None):
     )
     progress = RunProgress(2, 0, Console(quiet=True))
     groups = NumberedGroups(world)
-    made = Rolling(config, Speaks(), groups, reference, append, Stopwatch(), progress)
+    made = Rolling(config, Speaks(), groups, reference, append, Stopwatch(), timeline, progress)
     return made, appended
 
 
@@ -103,11 +107,48 @@ def test_a_finished_group_is_in_the_journal_before_anyone_learns_of_it(run):
     assert record.reference_logprobs is None
 
 
+def test_the_timeline_has_every_turn_of_a_group(run, tmp_path):
+    path = tmp_path / "timeline.jsonl"
+
+    async def roll_out():
+        with Timeline(path) as timeline:
+            made, _ = rolling(World(run, num_ticks=3), timeline=timeline)
+            return await made.roll_out(ticket(1))
+
+    record = run(roll_out)
+    (span,) = [s for s in map(json.loads, path.read_text().splitlines()) if s["lane"] == "rollout"]
+    assert (span["name"], span["group"], span["version"]) == ("group 1", 1, 0)
+    assert (span["outcome"], span["members"], span["tokens"]) == ("rolled_out", 2, 4)
+    times = record.outcome.times
+    assert span["env_seconds"], span["sample_seconds"] == (times.env_seconds, times.sample_seconds)
+    for member in (0, 1):
+        kinds = [whom for who, whom, _, _ in span["turns"] if who == member]
+        assert kinds == ["e", "s", "e"]  # the first observation, an action, a step
+    in_env = sum(seconds for _, whom, _, seconds in span["turns"] if whom == "e")
+    assert in_env == pytest.approx(times.env_seconds, abs=1e-5)
+
+
 def test_of_a_dropped_group_the_failure_is_in_the_journal_and_the_group_is_not(run):
     made, appended = rolling(World(run, fails=True))
     record = run(made.roll_out, ticket(0))
     assert isinstance(record.outcome, DroppedGroup)
     assert appended == [FailureRecord(group=0, policy_version=0, outcome=record.outcome)]
+
+
+def test_of_many_groups_that_fail_alike_the_first_few_are_said(run):
+    said = []
+    made, appended = rolling(World(run, fails=True))
+    made._progress.say = said.append
+
+    async def roll_out():
+        for _ in range(MOST_SAID + 2):
+            await made.roll_out(ticket(0))
+
+    run(roll_out)
+    assert len(appended) == MOST_SAID + 2
+    assert len(said) == MOST_SAID
+    assert all(line.startswith("group 0 is dropped: environment, in step") for line in said)
+    assert ["more of the same" in line for line in said] == [False] * (MOST_SAID - 1) + [True]
 
 
 def test_a_number_without_a_group_is_in_the_journal(run):

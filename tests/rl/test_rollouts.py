@@ -210,6 +210,7 @@ def test_the_others_are_cancelled_when_one_fails(virtual):
     failure = outcome.failure
     assert (failure.where, failure.error_type, failure.error) == ("step", "ValueError", "broken")
     assert outcome.member == 1
+    assert outcome.tags == tuple(builder.logging_tags())
     assert outcome.num_sampled_tokens in (2, 4)
     assert builder.num_done == 0
 
@@ -240,7 +241,8 @@ def test_random_numbers_depend_on_the_episode_and_not_on_the_schedule(run):
 def test_a_broken_sampler_drops_the_group_as_infrastructure(run):
     outcome = run(do_group_rollout, Builder(run), Speaks(run, error=EngineError("down")), KEY)
     assert isinstance(outcome, DroppedGroup)
-    assert outcome.failure == InfraFailure("sample", "EngineError", "down")
+    failure = outcome.failure
+    assert failure == InfraFailure("sample", "EngineError", "down", failure.unfinished)
 
 
 def test_a_group_that_makes_no_environments_is_dropped(run):

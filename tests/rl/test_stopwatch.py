@@ -20,16 +20,16 @@ class Clock:
 )
 def test_the_parts_of_a_step_are_all_of_its_time(steps):
     clock, group = Clock(), 0
-    watch = Stopwatch(clock)
+    watch = Stopwatch(now=clock)
     watch.start()
-    for finishing, training, publishing in steps:
+    for step, (finishing, training, publishing) in enumerate(steps):
         start = clock.now
         numbers = range(group, group + len(finishing))
         for number, gap in zip(numbers, finishing, strict=True):
             clock.now += gap
             watch.group_finished(number)
         group += len(finishing)
-        watch.batch_complete(numbers)
+        watch.batch_complete(step, numbers)
         clock.now += training
         watch.trained()
         clock.now += publishing
@@ -47,13 +47,13 @@ def test_the_parts_of_a_step_are_all_of_its_time(steps):
 
 def test_groups_that_were_ready_before_the_step_began_cost_it_nothing():
     clock = Clock()
-    watch = Stopwatch(clock)
+    watch = Stopwatch(now=clock)
     watch.start()
     for number in range(4):
         watch.group_finished(number)
     clock.now = 5
-    for numbers in ([0, 1], [2, 3], [4]):  # the last is of an earlier start
-        watch.batch_complete(numbers)
+    for step, numbers in enumerate([[0, 1], [2, 3], [4]]):  # the last is of an earlier start
+        watch.batch_complete(step, numbers)
         watch.trained()
         clock.now += 1
         watch.published()

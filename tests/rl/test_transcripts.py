@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinker_rl.completers import TokensWithLogprobs
 from tinker_rl.envs import TrajectoryGroup
-from tinker_rl.rl.outcomes import DroppedGroup, EnvFailure, RolledOutGroup
+from tinker_rl.rl.outcomes import DroppedGroup, EnvFailure, RolledOutGroup, UnfinishedEpisode
 from tinker_rl.rl.transcripts import write_transcripts
+from tinker_rl.types import ModelInput
 
 
 class Words:
@@ -67,6 +69,38 @@ def test_dropped_groups_are_shown_with_their_error(tmp_path):
     assert record["outcome"] == "dropped"
     assert "OSError: gone" in record["error"]
     assert "group 5, member 1: DROPPED" in page
+
+
+class OfNine:
+    """A tokenizer with nine tokens, as strict as some are."""
+
+    def decode(self, token_ids):
+        if not all(0 <= token < 9 for token in token_ids):
+            raise OverflowError("out of range")
+        return Words().decode(token_ids)
+
+
+@pytest.mark.parametrize("has_acted", [True, False])
+def test_what_a_dropped_episode_did_until_it_broke_is_shown(tmp_path, episodes, has_acted):
+    (first,) = episodes.one_step_trajectory([1], [2], reward=0.5).transitions
+    unfinished = UnfinishedEpisode(
+        transitions=(first,),
+        observation=ModelInput.from_ints([1, 2, 3]),
+        action=TokensWithLogprobs([4, 99], [-1.0, -1.0]) if has_acted else None,
+    )
+    failure = EnvFailure("step", "OSError", "gone", "", unfinished)
+    dropped = DroppedGroup(failure=failure, member=1, num_sampled_tokens=3)
+    write_transcripts(tmp_path, 3, [(5, dropped)], OfNine())
+    ((record,), page) = read(tmp_path)
+    first, last = record["turns"]
+    assert (first["observation"], first["action"], first["reward"]) == ("<1>", "<2>", 0.5)
+    assert (last["observation"], last["extends_the_last"]) == ("<3>", True)
+    assert last["action"] == ("token ids [4, 99]" if has_acted else None)
+    assert last["reward"] is None
+    assert ("token ids [4, 99]" in page) == has_acted
+    assert ("no answer" in page) == has_acted
+    assert ("turn 2, no action" in page) == (not has_acted)
+    assert page.index("OSError: gone") < page.index("---- turn 1")
 
 
 def test_metrics_and_logs_are_shown_and_odd_numbers_stay_json(tmp_path, episodes):

@@ -19,6 +19,7 @@ from tinker_rl.rl.evaluator import RLTestSetEvaluator
 from tinker_rl.rl.group_policies import FailFast, GroupPolicy, MinViable, Retry
 from tinker_rl.rl.learner import LossConfig, train_step
 from tinker_rl.rl.limits import RolloutLimits
+from tinker_rl.rl.loggers import LoggedRun, Logger
 from tinker_rl.rl.metrics import (
     compute_kl_sample_train,
     compute_staleness_metrics,
@@ -35,6 +36,7 @@ from tinker_rl.rl.outcomes import (
     RolledOutGroup,
     RolloutTimes,
     Truncated,
+    UnfinishedEpisode,
 )
 from tinker_rl.rl.publisher import OnWeightSyncError
 from tinker_rl.rl.rollouts import do_group_rollout
@@ -57,6 +59,8 @@ __all__ = [
     "KLReferenceConfig",
     "Lag",
     "LogdirBehavior",
+    "LoggedRun",
+    "Logger",
     "LossConfig",
     "MemberFailure",
     "MinViable",
@@ -76,6 +80,7 @@ __all__ = [
     "Ticket",
     "TrainingSequence",
     "Truncated",
+    "UnfinishedEpisode",
     "Window",
     "assemble_training_data",
     "compute_advantages",

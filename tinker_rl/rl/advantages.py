@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tinker_rl.envs import TrajectoryGroup
-from tinker_rl.errors import ShapeError
+from tinker_rl.errors import ConfigError, ShapeError
 
 __all__ = [
+    "check_group_sizes",
     "compute_advantages",
     "group_advantages",
     "has_constant_reward",
@@ -19,6 +20,20 @@ __all__ = [
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
+
+
+def check_group_sizes(trajectory_groups_P: Sequence[TrajectoryGroup]) -> None:
+    """Refuse groups of one: centred on themselves, they teach nothing.
+
+    Raises:
+        ConfigError: if there are groups, and none has two episodes.
+    """
+    if trajectory_groups_P and max(len(g.trajectories_G) for g in trajectory_groups_P) == 1:
+        raise ConfigError(
+            "dataset_builder: expected groups of at least two environments, since advantages are "
+            "centred in the group; got groups of one, from which nothing is learned. Raise the "
+            "dataset's group size."
+        )
 
 
 def group_advantages(reward_G: Sequence[float] | Array) -> Array:

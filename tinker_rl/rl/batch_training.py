@@ -124,7 +124,8 @@ def training_data(
         )
     ]
     groups = [group for _, group in kept]
-    data = assemble_training_data(groups, compute_advantages(groups))
+    numbers = [record.group for record, _ in kept]
+    data = assemble_training_data(groups, compute_advantages(groups), numbers)
     metrics: dict[str, float] = {}
     if options.kl_penalty_coef:
         references = [

@@ -17,6 +17,7 @@ from tinker_rl.rl.corrections import resolve_loss
 from tinker_rl.rl.group_policies import FailFast, GroupPolicy
 from tinker_rl.rl.journal import TrainingOptions
 from tinker_rl.rl.limits import RolloutLimits
+from tinker_rl.rl.loggers import Logger, logger_problems
 from tinker_rl.rl.publisher import OnWeightSyncError
 from tinker_rl.rl.schedules import (
     AsyncConfig,
@@ -145,6 +146,10 @@ class Config:
     )
     save_every: int = chz.field(default=20, doc="Steps between checkpoints; 0: only at the end.")
     num_groups_to_log: int = chz.field(default=4, doc="Groups a step in the transcripts.")
+    loggers: list[str | Logger] = chz.field(
+        default_factory=list,
+        doc="What gets the metrics beside metrics.jsonl: tensorboard, wandb, trackio, or objects.",
+    )
     behavior_if_log_dir_exists: LogdirBehavior = chz.field(
         default="ask", doc="When log_path holds a run of other options: resume|delete|ask|raise."
     )
@@ -205,6 +210,7 @@ class Config:
             *self._choice_problems(),
             *schedule_problems(self.async_config, self.stream_minibatch_config, self.num_substeps),
             *self._kl_problems(),
+            *logger_problems(self.loggers),
         ]
         if len(problems) == 1:
             raise ConfigError(problems[0])
@@ -297,7 +303,7 @@ CHOICES: dict[str, Any] = {
 }
 """Options that are one of a few words."""
 
-UNCHECKED = {*CHOICES, "evaluator_builders"}
+UNCHECKED = {*CHOICES, "evaluator_builders", "loggers"}
 """Options whose type is checked otherwise, or not at all: anything may be callable."""
 
 LEAST = {

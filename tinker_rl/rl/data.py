@@ -37,9 +37,11 @@ class TrainingSequence(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     policy_version_T: Array
     """Version that sampled each action token, else `UNKNOWN_VERSION`. int64, shape [T]."""
     group: int
-    """Place of the group in the batch."""
+    """Number of the group in the run; its place in the batch where it has none."""
     member: int
     """Place of the episode in its group."""
+    first_action: int = 0
+    """Action tokens of the episode before this sequence."""
 
     @property
     def sampler_logprobs_T(self) -> Array:
@@ -75,14 +77,23 @@ def trajectory_to_data(
             "Look for the reward it came from."
         )
     runs = _extending_runs(trajectory.transitions)
-    built = (_sequence(turns, ends, advantage, group, member) for turns, ends in runs)
-    return [sequence for sequence in built if sequence.num_action_tokens]
+    built: list[TrainingSequence] = []
+    first_action = 0
+    for turns, tokens in runs:
+        sequence = _sequence(turns, tokens, advantage, group, member, first_action)
+        first_action += sequence.num_action_tokens
+        if sequence.num_action_tokens:
+            built.append(sequence)
+    return built
 
 
 def assemble_training_data(
-    trajectory_groups_P: Sequence[TrajectoryGroup], advantages_P: Sequence[Array]
+    trajectory_groups_P: Sequence[TrajectoryGroup],
+    advantages_P: Sequence[Array],
+    numbers_P: Sequence[int] | None = None,
 ) -> list[list[TrainingSequence]]:
-    """The training sequences of each group, given its advantages of shape [G]."""
+    """The training sequences of each group, given its advantages of shape [G], and its number."""
+    numbers = range(len(trajectory_groups_P)) if numbers_P is None else numbers_P
     return [
         [
             sequence
@@ -90,11 +101,11 @@ def assemble_training_data(
                 zip(group.trajectories_G, advantages_G, strict=True)
             )
             for sequence in trajectory_to_data(
-                trajectory, float(advantage), group=place, member=member
+                trajectory, float(advantage), group=number, member=member
             )
         ]
-        for place, (group, advantages_G) in enumerate(
-            zip(trajectory_groups_P, advantages_P, strict=True)
+        for group, advantages_G, number in zip(
+            trajectory_groups_P, advantages_P, numbers, strict=True
         )
     ]
 
@@ -119,7 +130,12 @@ def _extending_runs(transitions: Sequence[Transition]) -> list[tuple[list[Turn],
 
 
 def _sequence(
-    turns: Sequence[Turn], tokens: Array, advantage: float, group: int, member: int
+    turns: Sequence[Turn],
+    tokens: Array,
+    advantage: float,
+    group: int,
+    member: int,
+    first_action: int,
 ) -> TrainingSequence:
     """One run of turns as a sequence; input i predicts target i, so the first is no target."""
     lengths = np.array([(new.size, len(turn.ac.tokens)) for turn, new in turns]).ravel()
@@ -152,6 +168,7 @@ def _sequence(
         policy_version_T=versions[1:],
         group=group,
         member=member,
+        first_action=first_action,
     )
 
 

@@ -42,6 +42,12 @@ def checked_envs(made: Any) -> list[Env]:
         )
     for env in envs:
         check_env(env)
+    num_different = len({id(env) for env in envs})
+    if num_different < len(envs):
+        raise ShapeError(
+            f"expected {len(envs)} environments, one for each episode; got {num_different}, some "
+            "of them several times. Make each anew: [MyEnv() for _ in range(n)], not [MyEnv()] * n."
+        )
     return envs
 
 

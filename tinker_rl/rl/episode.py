@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import anyio
+import msgspec
 import numpy as np
 
 from tinker_rl.completers import StopCondition, TokenCompleter, TokensWithLogprobs
@@ -32,7 +33,7 @@ from tinker_rl.envs.containment import (
     OutOfTimeError,
     contained,
 )
-from tinker_rl.envs.message_env import users_method
+from tinker_rl.envs.message_env import hears_early_end, users_method
 from tinker_rl.errors import PromptTooLongError, RequestError
 from tinker_rl.rl.env_answers import check_env, checked_first_observation, checked_step
 from tinker_rl.rl.failures import (
@@ -43,9 +44,15 @@ from tinker_rl.rl.failures import (
     without_exceptions,
 )
 from tinker_rl.rl.limits import RolloutLimits
-from tinker_rl.rl.outcomes import Completed, EnvFailure, InfraFailure, Outcome, Truncated
-from tinker_rl.rl.tally import Tally
-from tinker_rl.types import ModelInput
+from tinker_rl.rl.outcomes import (
+    Completed,
+    EnvFailure,
+    InfraFailure,
+    Outcome,
+    Truncated,
+    UnfinishedEpisode,
+)
+from tinker_rl.rl.tally import EpisodeTally, Tally
 
 __all__ = ["NO_LIMITS", "do_single_rollout"]
 
@@ -58,7 +65,7 @@ async def do_single_rollout(
     env: Env,
     limits: RolloutLimits = NO_LIMITS,
     *,
-    tally: Tally | None = None,
+    tally: EpisodeTally | None = None,
 ) -> Outcome:
     """Let `completer` act in `env` until the task ends, a limit is met, or something breaks.
 
@@ -75,10 +82,24 @@ async def do_single_rollout(
         environment is busy, it is the environment's failure; before the first action was sampled,
         the sampler's.
     """
-    episode = _Episode(completer, env, limits, tally or Tally())
+    episode = _Episode(completer, env, limits, tally or Tally().of(0))
+    outcome = await _outcome(episode, episode.play)
+    if isinstance(outcome, EnvFailure | InfraFailure):
+        return msgspec.structs.replace(outcome, unfinished=episode.unfinished)
+    return outcome
+
+
+async def _outcome(
+    episode: _Episode, part: Callable[[anyio.CancelScope], Awaitable[Outcome]]
+) -> Outcome:
+    """What a part of the episode, bounded by its own scope, comes to."""
     try:
-        return await contained(episode.play)
+        return await contained(part)
+    except EpisodeFailed as failed:
+        return failed.failure
     except OutOfTimeError:
+        if episode.was_acting:
+            return await _outcome(episode, episode.end_out_of_time)
         return episode.out_of_time()
     except LeakedTaskError as error:
         return env_failure(episode.last_call, error, episode.last_method).failure
@@ -90,7 +111,7 @@ class _Episode:
     """An episode under way: what was done so far, and who is waited for."""
 
     def __init__(
-        self, completer: TokenCompleter, env: Env, limits: RolloutLimits, tally: Tally
+        self, completer: TokenCompleter, env: Env, limits: RolloutLimits, tally: EpisodeTally
     ) -> None:
         self._completer = completer
         self._env = env
@@ -98,7 +119,8 @@ class _Episode:
         self._tally = tally
         self._transitions: list[Transition] = []
         self._num_sampled_tokens = 0
-        self._observation: Observation = ModelInput.empty()
+        self._observation: Observation | None = None
+        self._action: TokensWithLogprobs | None = None
         self._scope = anyio.CancelScope()
         self._ends_at = math.inf
         self._step_ends_at = math.inf
@@ -122,24 +144,40 @@ class _Episode:
             waiting=self._waiting_for_a_turn,
         )
         use_call_settings(settings)
-        try:
-            return await self._take_turns()
-        except EpisodeFailed as failed:
-            return failed.failure
+        return await self._take_turns()
+
+    @property
+    def was_acting(self) -> bool:
+        """Whether the policy acts, and not for the first time."""
+        return self._waits_for_sampler and bool(self._transitions)
+
+    async def end_out_of_time(self, scope: anyio.CancelScope) -> Outcome:
+        """End an episode whose time ran out while the policy acted."""
+        self._scope, self._ends_at = scope, math.inf
+        return await self._cut_short(StopReason.ROLLOUT_TIMEOUT)
 
     def out_of_time(self) -> Outcome:
-        """The outcome of an episode that was stopped by a time limit."""
+        """The failure of an episode that was stopped by a time limit."""
         limits = self._limits
         if self._waits_for_sampler:
-            if not self._transitions:
-                error = (
-                    f"no answer within the {limits.max_seconds} seconds of an episode "
-                    "(RolloutLimits.max_seconds)"
-                )
-                return InfraFailure("sample", "TimeoutError", error)
-            return self._truncated(StopReason.ROLLOUT_TIMEOUT)
+            error = (
+                f"no answer within the {limits.max_seconds} seconds of an episode "
+                "(RolloutLimits.max_seconds)"
+            )
+            return InfraFailure("sample", "TimeoutError", error)
         name = "max_step_seconds" if self._step_ends_at < self._ends_at else "max_seconds"
         return too_slow(self.last_call, getattr(limits, name), name, self.last_method).failure
+
+    @property
+    def unfinished(self) -> UnfinishedEpisode | None:
+        """How far it has come; None before the first observation."""
+        if self._observation is None:
+            return None
+        return UnfinishedEpisode(
+            transitions=tuple(self._transitions),
+            observation=self._observation,
+            action=self._action,
+        )
 
     def cancelled_inside(self, error: str) -> Outcome:
         """The outcome of an episode that cancelled itself."""
@@ -153,12 +191,13 @@ class _Episode:
         while True:
             limit = self._limit_before_turn()
             if limit is not None:
-                return self._truncated(limit)
-            action = await self._act(self._observation, stop)
+                return await self._cut_short(limit)
+            self._action = action = await self._act(observation, stop)
             if action is None:
-                return self._truncated(StopReason.CONTEXT_OVERFLOW)
-            result = await self._step(action)
-            self._observation, stop = result.next_observation, result.next_stop_condition
+                return await self._cut_short(StopReason.CONTEXT_OVERFLOW)
+            result = await self._step(observation, action)
+            observation, stop = result.next_observation, result.next_stop_condition
+            self._observation, self._action = observation, None
             if result.episode_done:
                 return self._ended(result, action)
 
@@ -177,7 +216,7 @@ class _Episode:
             raise without_exceptions(group) from None
         finally:
             self._scope.deadline = self._ends_at
-            self._tally.waited_for_env(anyio.current_time() - began)
+            self._tally.waited_for_env(began)
 
     def _begin_step(self, now: float) -> None:
         seconds = self._limits.max_step_seconds
@@ -200,7 +239,7 @@ class _Episode:
         except (TypeError, ValueError) as error:
             raise env_failure(method, error, self.last_method) from error
 
-    async def _step(self, action: TokensWithLogprobs) -> StepResult:
+    async def _step(self, observation: Observation, action: TokensWithLogprobs) -> StepResult:
         options: dict[str, Any] = {}
         if _takes_extra(type(self._env)):
             options["extra"] = ActionExtra(stop_reason=action.stop_reason)
@@ -210,7 +249,7 @@ class _Episode:
             raise env_failure("step", error, self.last_method) from error
         self._transitions.append(
             Transition(
-                ob=self._observation,
+                ob=observation,
                 ac=action,
                 reward=result.reward,
                 episode_done=result.episode_done,
@@ -262,7 +301,7 @@ class _Episode:
             max_tokens = self._max_tokens(observation)
             action = await self._completer(observation, stop, max_tokens=max_tokens)
             self._num_sampled_tokens += len(action.tokens)
-            self._tally.num_sampled_tokens += len(action.tokens)
+            self._tally.sampled(len(action.tokens))
             _check_logprobs(action)
         except PromptTooLongError as error:
             if self._transitions:
@@ -275,7 +314,7 @@ class _Episode:
         except BaseExceptionGroup as group:
             raise without_exceptions(group) from None
         finally:
-            self._tally.waited_for_sampler(anyio.current_time() - began)
+            self._tally.waited_for_sampler(began)
         self._waits_for_sampler = False
         return action
 
@@ -290,10 +329,18 @@ class _Episode:
             return self._truncated(StopReason.MAX_TOKENS)
         return Completed(self._trajectory(reason))
 
+    async def _cut_short(self, limit: StopReason) -> Truncated:
+        """End at a limit that the environment does not know of. Raises EpisodeFailed."""
+        self._waits_for_sampler = False
+        if hears_early_end(self._env):
+            await self._call("on_early_end", limit)
+        return self._truncated(limit)
+
     def _truncated(self, limit: StopReason) -> Truncated:
         return Truncated(limit, self._trajectory(limit))
 
     def _trajectory(self, reason: StopReason) -> Trajectory:
+        assert self._observation is not None  # or nothing would have ended
         return Trajectory(
             transitions=list(self._transitions), final_ob=self._observation, stop_reason=reason
         )

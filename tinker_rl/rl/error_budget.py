@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from tinker_rl.errors import CompleterError, EnvError
-from tinker_rl.rl.outcomes import DroppedGroup, Failure, InfraFailure
+from tinker_rl.rl.failure_counts import FailureCounts, describe_failure
+from tinker_rl.rl.outcomes import DroppedGroup, InfraFailure
 
-__all__ = ["ErrorBudget", "describe_failure"]
-
-
-def describe_failure(failure: Failure) -> str:
-    """A failure in a line."""
-    told = f"{failure.error_type}: {failure.error}"
-    if isinstance(failure, InfraFailure):
-        return f"sampler, in {failure.where}: {told}"
-    at = f" ({failure.location})" if failure.location else ""
-    return f"environment, in {failure.where}{at}: {told}"
+__all__ = ["ErrorBudget"]
 
 
 class ErrorBudget:
@@ -32,19 +22,19 @@ class ErrorBudget:
         self._max_fraction = max_fraction
         self._where = where
         self._num_groups = 0
-        self._failures: Counter[str] = Counter()
+        self._failures = FailureCounts()
         self._num_infra_failures = 0
 
     @property
     def num_failed(self) -> int:
         """Groups that failed so far."""
-        return self._failures.total()
+        return self._failures.total
 
     def count(self, dropped: DroppedGroup | None) -> None:
         """Count one group; None if it did not fail."""
         self._num_groups += 1
         if dropped is not None:
-            self._failures[describe_failure(dropped.failure)] += 1
+            self._failures.add(dropped.failure)
             self._num_infra_failures += isinstance(dropped.failure, InfraFailure)
 
     def check(self) -> None:
@@ -58,7 +48,7 @@ class ErrorBudget:
         if self.num_failed <= max(forgiven, self._max_fraction * self._num_groups):
             return
         kind = CompleterError if 2 * self._num_infra_failures > self.num_failed else EnvError
-        shown = [f"{count} x {text}" for text, count in self._failures.most_common(5)]
+        shown = self._failures.lines(describe_failure, most=5)
         raise kind(
             f"{self._where}: expected at most {self._max_fraction:.0%} of the groups to fail "
             f"(max_failed_group_fraction); got {self.num_failed} of {self._num_groups}:\n  "

@@ -13,6 +13,7 @@ from tinker_rl.envs import RLDataset
 from tinker_rl.policies import Priority, SamplerGate
 from tinker_rl.rl.config import Config, SamplingClientEvaluator
 from tinker_rl.rl.evaluator import RLTestSetEvaluator
+from tinker_rl.rl.timeline import NO_TIMELINE, Timeline
 
 if TYPE_CHECKING:
     from tinker_rl.clients import SamplingClient
@@ -33,6 +34,7 @@ class Evaluations:
         num_steps: Steps of the whole run; the last version is evaluated in any case.
         every: Steps between evaluations; 0: none at all.
         record: Takes in what was measured of a version.
+        timeline: Is told how long it took.
     """
 
     def __init__(
@@ -41,11 +43,13 @@ class Evaluations:
         num_steps: int,
         every: int,
         record: Callable[[int, dict[str, float]], Awaitable[None]],
+        timeline: Timeline = NO_TIMELINE,
     ) -> None:
         self._evaluators = evaluators
         self._num_steps = num_steps
         self._every = every if evaluators else 0
         self._record = record
+        self._timeline = timeline
         self._send: MemoryObjectSendStream[_Asked] | None = None
         self.num_owed = 0
         """Versions handed in and not recorded."""
@@ -79,8 +83,9 @@ class Evaluations:
     async def _serve(self, asked: MemoryObjectReceiveStream[_Asked]) -> None:
         async for version, sampling_client in asked:
             found: dict[str, float] = {}
-            for evaluator in self._evaluators:
-                found |= await evaluator(sampling_client)
+            with self._timeline.spanning("evaluation", "evaluates", version=version):
+                for evaluator in self._evaluators:
+                    found |= await evaluator(sampling_client)
             await self._record(version, found)
             self.num_owed -= 1
 

@@ -16,6 +16,7 @@ from tinker_rl.errors import TinkerRLError
 from tinker_rl.rl.outcomes import EnvFailure, Failure, InfraFailure
 
 __all__ = [
+    "FOR_LINKED",
     "EpisodeFailed",
     "env_failure",
     "env_report",
@@ -25,6 +26,12 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+FOR_LINKED = (
+    "Where members wait for each other, every move must wake the others, and so must an end that "
+    "the environment did not decide: it hears of that in on_early_end."
+)
+"""What to do where a linked member waits in vain."""
 
 
 class EpisodeFailed(Exception):

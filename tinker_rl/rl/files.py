@@ -17,9 +17,12 @@ __all__ = ["JsonLines", "write_text"]
 _encoder = msgspec.json.Encoder()
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, survives_power_loss: bool = True) -> None:
     """Write a whole file, or nothing: never a part of it. Its folder is made if it is not there.
 
+    Args:
+        survives_power_loss: Whether to wait until the disk has it; a kill of the process it
+            survives in any case.
     Raises:
         DataError: if the disk is full or the folder cannot be written to.
     """
@@ -29,7 +32,8 @@ def write_text(path: Path, text: str) -> None:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if survives_power_loss:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
 
 
@@ -38,10 +42,16 @@ class JsonLines:
 
     A kill in the middle of a line leaves a torn one at the end. It was never acknowledged, so
     reading stops before it, and the next append cuts it off first.
+
+    Args:
+        path: The file.
+        survives_power_loss: Whether to wait until the disk has each line; not needed of what can
+            be made again. A kill of the process it survives in any case.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, survives_power_loss: bool = True) -> None:
         self.path = path
+        self._survives_power_loss = survives_power_loss
 
     def read(self) -> list[dict[str, Any]]:
         """The objects so far; none where there is no file.
@@ -73,7 +83,8 @@ class JsonLines:
                 file.truncate(sum(map(len, self._whole_lines())))
             file.write(_encoder.encode(record) + b"\n")
             file.flush()
-            os.fsync(file.fileno())
+            if self._survives_power_loss:
+                os.fsync(file.fileno())
 
     def replace(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Put these objects in place of all that are there."""

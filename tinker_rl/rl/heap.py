@@ -15,8 +15,12 @@ def frozen_heap() -> Generator[None]:
 
     torch and transformers leave some 400,000 objects, all of which a full collection walks through;
     with thousands of environments in flight that is half of what a step of one costs. After the
-    block they are looked at again.
+    block they are looked at again. Where somebody has frozen the heap before, it is theirs: nothing
+    is done.
     """
+    if gc.get_freeze_count():
+        yield
+        return
     gc.collect()
     gc.freeze()
     try:

@@ -52,6 +52,7 @@ MAY_DIFFER = frozenset(
         "kl_stop",
         "kl_warn",
         "log_path",
+        "loggers",
         "max_concurrent_groups",
         "max_concurrent_samples",
         "max_failed_group_fraction",

@@ -6,7 +6,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from tinker_rl.envs import StopReason, Trajectory, TrajectoryGroup
+from tinker_rl.completers import TokensWithLogprobs
+from tinker_rl.envs import Observation, StopReason, Trajectory, TrajectoryGroup, Transition
 
 __all__ = [
     "Completed",
@@ -20,6 +21,7 @@ __all__ = [
     "RolledOutGroup",
     "RolloutTimes",
     "Truncated",
+    "UnfinishedEpisode",
 ]
 
 
@@ -36,6 +38,22 @@ class Truncated(msgspec.Struct, frozen=True, tag="truncated"):
     trajectory: Trajectory
 
 
+class UnfinishedEpisode(msgspec.Struct, frozen=True, kw_only=True):
+    """How far an episode had come when it broke: for people to read, it never trains."""
+
+    transitions: tuple[Transition, ...]
+    """The turns that the environment answered."""
+    observation: Observation
+    """What the policy saw last."""
+    action: TokensWithLogprobs | None = None
+    """What it did then, and the environment did not answer; None where it had not acted yet."""
+
+    @property
+    def num_turns(self) -> int:
+        """Actions, answered or not."""
+        return len(self.transitions) + (self.action is not None)
+
+
 class EnvFailure(msgspec.Struct, frozen=True, tag="env_failure"):
     """The environment broke: no fault of the policy, and no reward."""
 
@@ -47,6 +65,8 @@ class EnvFailure(msgspec.Struct, frozen=True, tag="env_failure"):
     """What it said."""
     location: str = ""
     """`file:line` of the user's code that raised it; empty where none did."""
+    unfinished: UnfinishedEpisode | None = None
+    """The episode until then; None where it had not begun, or the builder broke."""
 
 
 class InfraFailure(msgspec.Struct, frozen=True, tag="infra_failure"):
@@ -55,6 +75,8 @@ class InfraFailure(msgspec.Struct, frozen=True, tag="infra_failure"):
     where: str
     error_type: str
     error: str
+    unfinished: UnfinishedEpisode | None = None
+    """The episode until then; None where it had not begun."""
 
 
 Outcome: TypeAlias = Completed | Truncated | EnvFailure | InfraFailure
@@ -119,6 +141,8 @@ class DroppedGroup(msgspec.Struct, frozen=True, kw_only=True, tag="dropped"):
     """Place of the failed episode; None when the group itself failed."""
     num_sampled_tokens: int
     """Tokens sampled for it, which train nothing."""
+    tags: tuple[str, ...] = ()
+    """Names under which its metrics would be averaged."""
     cleanup_error: str | None = None
     failures: tuple[MemberFailure, ...] = ()
     """All attempts that failed, by member and attempt."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import TypeVar
 
 import anyio
 
+from tinker_rl.rl.timeline import NO_TIMELINE, Timeline
 from tinker_rl.rl.window import Commit, Minibatch, Ticket, Window
 
 __all__ = ["run_pipeline"]
@@ -19,6 +21,7 @@ async def run_pipeline(
     roll_out: Callable[[Ticket], Awaitable[R]],
     learn: Callable[[Minibatch[R]], Awaitable[Commit | None]],
     max_concurrent_groups: int,
+    timeline: Timeline = NO_TIMELINE,
 ) -> None:
     """Roll out every group that `window` admits, and learn from every minibatch it hands out.
 
@@ -29,6 +32,7 @@ async def run_pipeline(
         roll_out: Gives a group's result. What it raises ends the pipeline.
         learn: Trains on a minibatch; returns what it committed, or None.
         max_concurrent_groups: Most calls of `roll_out` at a time.
+        timeline: Is told what groups wait for before they start.
     """
     send_group, recv_group = anyio.create_memory_object_stream[tuple[int, R]](0)
     workers = anyio.Semaphore(max_concurrent_groups)
@@ -43,9 +47,16 @@ async def run_pipeline(
         async with send_group, anyio.create_task_group() as rollouts:
             while not window.is_exhausted:
                 # A free worker first: a group is admitted when it starts, with the weights of then.
-                await workers.acquire()
-                while not window.is_admissible:
-                    await published.wait()
+                group = window.next_group
+                waiting = timeline.waiting("admission", "waits for a free place", group=group)
+                with nullcontext() if workers.value else waiting:
+                    await workers.acquire()
+                if not window.is_admissible:
+                    version = window.version_awaited
+                    facts = {"group": group, "version": version}
+                    with timeline.waiting("admission", f"waits for version {version}", **facts):
+                        while not window.is_admissible:
+                            await published.wait()
                 rollouts.start_soon(roll_out_one, window.admit())
 
     def take_in_what_is_finished() -> None:

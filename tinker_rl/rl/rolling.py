@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinker_rl.envs import TrajectoryGroup
 from tinker_rl.errors import CompleterError, RequestError, SamplerError
 from tinker_rl.policies import EpisodeKey, LivePolicy
 from tinker_rl.rl.config import Config
 from tinker_rl.rl.data import trajectory_to_data
-from tinker_rl.rl.error_budget import describe_failure
+from tinker_rl.rl.failure_counts import FailureCounts, describe_failure
 from tinker_rl.rl.journal import FailureRecord, GroupRecord, ReferenceLogprobs
 from tinker_rl.rl.kl_penalty import reference_logprobs
-from tinker_rl.rl.outcomes import DroppedGroup, GroupOutcome, InfraFailure, RolledOutGroup
+from tinker_rl.rl.outcomes import DroppedGroup, Failure, GroupOutcome, InfraFailure, RolledOutGroup
 from tinker_rl.rl.problems import NumberedGroups
 from tinker_rl.rl.progress import RunProgress
 from tinker_rl.rl.rollouts import do_group_rollout
 from tinker_rl.rl.stopwatch import Stopwatch
+from tinker_rl.rl.tally import Call, Tally
+from tinker_rl.rl.timeline import Timeline
 from tinker_rl.rl.window import Ticket
 
 if TYPE_CHECKING:
     from tinker_rl.clients import SamplingClient
 
 __all__ = ["Rolling"]
+
+MOST_SAID = 5
+"""Groups dropped for the same reason that are told of one by one."""
 
 
 class Rolling:
@@ -36,6 +41,7 @@ class Rolling:
         reference: Scores the KL reference; None where there is no penalty.
         append: Writes into the journal.
         watch: Is told when a group is finished.
+        timeline: Is told what it waited for.
         progress: Where to show what happens.
     """
 
@@ -47,6 +53,7 @@ class Rolling:
         reference: SamplingClient | None,
         append: Callable[[GroupRecord | FailureRecord], Awaitable[None]],
         watch: Stopwatch,
+        timeline: Timeline,
         progress: RunProgress,
     ) -> None:
         self._config = config
@@ -55,8 +62,9 @@ class Rolling:
         self._reference = reference
         self._append = append
         self._watch = watch
+        self._timeline = timeline
         self._progress = progress
-        self._num_done = 0
+        self._failures = FailureCounts()
 
     async def roll_out(self, ticket: Ticket) -> GroupRecord:
         """Roll out a group and write it down. Cancelled, it is to be sampled again.
@@ -64,7 +72,9 @@ class Rolling:
         Of a dropped group only the failure is written here: a later start may try it again, until
         its batch trains.
         """
-        outcome = await self._outcome(ticket)
+        began, tally = self._timeline.now(), Tally()
+        self._progress.group_started(ticket.group)
+        outcome = await self._outcome(ticket, tally)
         scores = None
         if self._reference is not None and isinstance(outcome, RolledOutGroup):
             try:
@@ -72,9 +82,7 @@ class Rolling:
             except* (CompleterError, RequestError, SamplerError) as errors:
                 outcome = _not_scored(outcome, errors)
         if isinstance(outcome, DroppedGroup):
-            self._progress.say(
-                f"group {ticket.group} is dropped: {describe_failure(outcome.failure)}"
-            )
+            self._say_dropped(ticket.group, outcome.failure)
         record = GroupRecord(
             group=ticket.group,
             policy_version=ticket.policy_version,
@@ -83,12 +91,40 @@ class Rolling:
         )
         await self._append(_failure(record) or record)
         self._watch.group_finished(ticket.group)
-        self._num_done += 1
-        size = self._groups.groups_per_batch
-        self._progress.working("rollouts", (self._num_done - 1) % size + 1, size)
+        self._tell(record, began, tally)
+        is_dropped = isinstance(outcome, DroppedGroup)
+        self._progress.group_finished(ticket.group, is_dropped=is_dropped)
         return record
 
-    async def _outcome(self, ticket: Ticket) -> GroupOutcome | None:
+    def _say_dropped(self, group: int, failure: Failure) -> None:
+        """Of failures of a kind at one place, the first few only; all are in the journal."""
+        number = self._failures.add(failure)
+        if number > MOST_SAID:
+            return
+        more = (
+            "; more of the same are counted, not said: python -m tinker_rl journal RUN --failed"
+            if number == MOST_SAID
+            else ""
+        )
+        self._progress.say(f"group {group} is dropped: {describe_failure(failure)}{more}")
+
+    def _tell(self, record: GroupRecord, began: float, tally: Tally) -> None:
+        outcome = record.outcome
+        facts: dict[str, Any] = {"outcome": "none"}
+        if outcome is not None:
+            is_whole = isinstance(outcome, RolledOutGroup)
+            facts = {
+                "outcome": "rolled_out" if is_whole else "dropped",
+                "members": len(outcome.group.trajectories_G) if is_whole else 0,
+                "tokens": outcome.num_sampled_tokens,
+                "env_seconds": outcome.times.env_seconds,
+                "sample_seconds": outcome.times.sample_seconds,
+                "turns": [_rounded(call) for call in tally.calls],
+            }
+        name, version = f"group {record.group}", record.policy_version
+        self._timeline.span("rollout", name, began, group=record.group, version=version, **facts)
+
+    async def _outcome(self, ticket: Ticket, tally: Tally) -> GroupOutcome | None:
         builder = self._groups.builder(ticket.group)
         if builder is None:
             return None
@@ -99,7 +135,14 @@ class Rolling:
             EpisodeKey(run_seed=self._config.seed, group=ticket.group),
             self._config.limits,
             self._config.group_policy,
+            tally=tally,
         )
+
+
+def _rounded(call: Call) -> Call:
+    """To microseconds: shorter to write, and more than anybody sees."""
+    member, whom, began, seconds = call
+    return member, whom, round(began, 6), round(seconds, 6)
 
 
 def _failure(record: GroupRecord) -> FailureRecord | None:

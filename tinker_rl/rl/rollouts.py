@@ -13,11 +13,18 @@ from tinker_rl.errors import ShapeError
 from tinker_rl.policies import Actor, EpisodeKey, completer_for, playing
 from tinker_rl.rl.builder_calls import GROUP_ITSELF, GROUP_REWARDS, BuilderCalls
 from tinker_rl.rl.episode import NO_LIMITS, do_single_rollout
-from tinker_rl.rl.failures import EpisodeFailed, env_failure
+from tinker_rl.rl.failures import FOR_LINKED, EpisodeFailed, env_failure
 from tinker_rl.rl.group_policies import FailFast, GroupPolicy
 from tinker_rl.rl.limits import RolloutLimits
 from tinker_rl.rl.members import Members
-from tinker_rl.rl.outcomes import DroppedGroup, GroupOutcome, Outcome, RolledOutGroup
+from tinker_rl.rl.outcomes import (
+    DroppedGroup,
+    EnvFailure,
+    Failure,
+    GroupOutcome,
+    Outcome,
+    RolledOutGroup,
+)
 from tinker_rl.rl.tally import Tally
 
 __all__ = ["GROUP_ITSELF", "GROUP_REWARDS", "do_group_rollout"]
@@ -33,6 +40,8 @@ async def do_group_rollout(
     key: EpisodeKey,
     limits: RolloutLimits = NO_LIMITS,
     group_policy: GroupPolicy = FAIL_FAST,
+    *,
+    tally: Tally | None = None,
 ) -> GroupOutcome:
     """Roll out the episodes of a group at the same time, and reward them together.
 
@@ -47,10 +56,11 @@ async def do_group_rollout(
             `current_rng()` has `GROUP_ITSELF` or `GROUP_REWARDS` there.
         limits: Of each episode and each call.
         group_policy: What becomes of the group when an episode fails.
+        tally: Counts what the group costs, for whoever looks at more than the outcome tells.
     Returns:
         The group, or why it was dropped.
     """
-    tally = Tally()
+    tally = tally or Tally()
     calls = BuilderCalls(builder, key, limits, tally)
     is_linked = bool(getattr(builder, "linked", False))
     rollout = _GroupRollout(calls, actor, key, limits, group_policy, is_linked, tally)
@@ -82,6 +92,7 @@ class _GroupRollout:
         self._actor = actor
         self._key = key
         self._limits = limits
+        self._is_linked = is_linked
         self._policy = policy.for_linked() if is_linked else policy
         self._group_retries = self._policy.num_retries if is_linked else 0
         self._part_retries = 0 if is_linked else self._policy.num_retries
@@ -116,6 +127,7 @@ class _GroupRollout:
                 failure=failed.failure,
                 member=member,
                 num_sampled_tokens=self._tally.num_sampled_tokens,
+                tags=await self._tags_of_dropped(failed.failure),
                 failures=self._tally.failures,
             )
         return RolledOutGroup(
@@ -125,6 +137,14 @@ class _GroupRollout:
             members=None if len(members.places) == len(envs) else tuple(members.places),
             failures=self._tally.failures,
         )
+
+    async def _tags_of_dropped(self, failure: Failure) -> tuple[str, ...]:
+        if failure.where == "logging_tags":
+            return ()
+        try:
+            return await self._calls.logging_tags()
+        except EpisodeFailed:
+            return ()
 
     async def _repeat(self, attempt: int, call: Callable[[int], Awaitable[T]]) -> tuple[T, int]:
         """What a method of the builder gives, and at which attempt. Raises EpisodeFailed."""
@@ -156,7 +176,13 @@ class _GroupRollout:
         key = msgspec.structs.replace(self._key, member=member, attempt=attempt)
         with seeded_rng(key.env_rng()), playing(key, _version_of(self._actor)):
             completer = completer_for(self._actor, key)
-            return await do_single_rollout(completer, env, self._limits, tally=self._tally)
+            tally = self._tally.of(member)
+            outcome = await do_single_rollout(completer, env, self._limits, tally=tally)
+        if self._is_linked and isinstance(outcome, EnvFailure):
+            is_late = outcome.error_type == "TimeoutError"
+            hint = f" {FOR_LINKED}" if is_late else ""
+            return msgspec.structs.replace(outcome, error=outcome.error + hint)
+        return outcome
 
 
 def _version_of(actor: Actor) -> int | None:

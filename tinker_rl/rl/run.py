@@ -10,14 +10,14 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from tinker_rl.envs import RLDataset
-from tinker_rl.errors import CompleterError, ConfigError, EnvError
+from tinker_rl.errors import CompleterError, EnvError
 from tinker_rl.policies import AdaptiveLimit, FixedLimit, LivePolicy, SamplerGate
+from tinker_rl.rl.advantages import check_group_sizes
 from tinker_rl.rl.batch_training import BatchTrainer, check_loss
 from tinker_rl.rl.checkpoints import CheckpointLog, CheckpointRecord, save_checkpoint
 from tinker_rl.rl.config import Config
 from tinker_rl.rl.error_budget import ErrorBudget
 from tinker_rl.rl.evaluations import Evaluations, make_evaluators
-from tinker_rl.rl.files import JsonLines
 from tinker_rl.rl.heap import frozen_heap
 from tinker_rl.rl.journal import (
     CommitRecord,
@@ -29,7 +29,7 @@ from tinker_rl.rl.journal import (
 )
 from tinker_rl.rl.kl_limit import KLLimit
 from tinker_rl.rl.learner import TrainStepOutput
-from tinker_rl.rl.log_dir import METRICS_FILE
+from tinker_rl.rl.loggers import RowLog
 from tinker_rl.rl.loop_watch import LoopWatch
 from tinker_rl.rl.outcomes import DroppedGroup, RolledOutGroup
 from tinker_rl.rl.past import Past
@@ -42,6 +42,8 @@ from tinker_rl.rl.rolling import Rolling
 from tinker_rl.rl.saved_versions import SavedVersions
 from tinker_rl.rl.step_metrics import batch_metrics
 from tinker_rl.rl.stopwatch import Stopwatch
+from tinker_rl.rl.timeline import TIMELINE_FILE, Timeline
+from tinker_rl.rl.trained_tokens import trained_record
 from tinker_rl.rl.transcripts import write_transcripts
 from tinker_rl.rl.versions import Versions
 from tinker_rl.rl.window import Commit, Minibatch, Window
@@ -70,6 +72,7 @@ class Run:
         groups: What is rolled out.
         test_dataset: Held-out problems, if there are any.
         journal: Of this run and these options.
+        rows: Takes in what a step or an evaluation tells.
         options_hash: Of the options, for the journal.
         num_steps: Steps of the whole run.
         checkpoint_batch: Batches that the model was trained on.
@@ -85,6 +88,7 @@ class Run:
         groups: NumberedGroups,
         test_dataset: RLDataset | None,
         journal: Journal,
+        rows: RowLog,
         *,
         options_hash: str,
         num_steps: int,
@@ -113,7 +117,10 @@ class Run:
         )
         # An evaluation has its turn at the sampler as if it were the next group.
         evaluators = make_evaluators(config, test_dataset, gate, lambda: (self._window.next_group,))
-        self._evaluations = Evaluations(evaluators, num_steps, config.eval_every, self._record)
+        self._timeline = Timeline(config.log_dir / TIMELINE_FILE)
+        self._evaluations = Evaluations(
+            evaluators, num_steps, config.eval_every, self._record, self._timeline
+        )
         self._versions = Versions(
             self._policy,
             Publisher(
@@ -130,12 +137,19 @@ class Run:
             keeps_old=self._schedule.keeps_old_versions,
             say=progress.say,
         )
-        self._watch = Stopwatch()
+        self._watch = Stopwatch(self._timeline)
         self._loop_watch = LoopWatch(progress.say)
         self._rolling = Rolling(
-            config, self._policy, groups, reference, self._append_group, self._watch, progress
+            config,
+            self._policy,
+            groups,
+            reference,
+            self._append_group,
+            self._watch,
+            self._timeline,
+            progress,
         )
-        self._rows = JsonLines(config.log_dir / METRICS_FILE)
+        self._rows = rows
         self._checkpoints = CheckpointLog(config.log_dir)
         self._budget = ErrorBudget(config.max_failed_group_fraction)
         self._kl_limit = KLLimit(config.kl_warn, config.kl_stop)
@@ -156,15 +170,23 @@ class Run:
         """Run to the last step. Cancelled, it finishes the step that the learner is at."""
         await check_loss(self._client, self._options)
         self._progress.waiting("starting the sampler")
+        with self._timeline:
+            await self._go()
+
+    async def _go(self) -> None:
         async with self._evaluations.beside():
-            await self._come_back()
+            doing = "replays" if self._past.num_committed > self.num_committed else "publishes"
+            with self._timeline.spanning("learner", doing, step=self.num_committed):
+                await self._come_back()
             self._watch.start()
             self._progress.begin()
             most = self._config.max_concurrent_groups or self._window.num_slots
             with frozen_heap():
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._loop_watch.serve)
-                    await run_pipeline(self._window, self._rolling.roll_out, self._learn, most)
+                    await run_pipeline(
+                        self._window, self._rolling.roll_out, self._learn, most, self._timeline
+                    )
                     tasks.cancel_scope.cancel()
             if self._evaluations.num_owed:
                 self._progress.waiting("evaluating")
@@ -226,9 +248,11 @@ class Run:
     async def _learn(self, minibatch: Minibatch[GroupRecord]) -> Commit | None:
         """Train on a minibatch; with the last of its batch, commit."""
         await self._check_failures(minibatch)
-        _check_group_sizes(minibatch.results)
+        outcomes = [record.outcome for record in minibatch.results]
+        check_group_sizes([o.group for o in outcomes if isinstance(o, RolledOutGroup)])
         with anyio.CancelScope(shield=True) as self._commit:
             self.is_committing = True
+            self._progress.working("training")
             await anyio.to_thread.run_sync(self._journal.sync)
             if self._trainer is None:
                 self._trainer = BatchTrainer(self._client, self._options, minibatch.batch)
@@ -238,6 +262,7 @@ class Run:
                 await self._commit_batch(minibatch.batch, self._trainer)
         await anyio.lowlevel.checkpoint()
         if not minibatch.is_last:
+            self._progress.idle()
             return None
         # Outside of the shield: it may wait for evaluations that have been stopped.
         await self._versions.evaluate(self.num_committed)
@@ -255,17 +280,16 @@ class Run:
             raise
 
     async def _commit_batch(self, step: int, trainer: BatchTrainer) -> None:
-        self._watch.batch_complete([record.group for record in self._batch])
-        self._progress.working("training", 0, 1)
+        self._watch.batch_complete(step, [record.group for record in self._batch])
         trained = await trainer.result()
         self._watch.trained()
-        self._progress.working("publishing", 0, 1)
+        self._progress.working("publishing")
         is_last = step + 1 == self._num_steps
         async with self._publishing:
             publication = await self._versions.publish(step + 1, is_last=is_last)
             self._watch.published()
             row = self._row(step, trained, publication)
-            await self._write_commit(step, row)
+            await self._write_commit(step, row, trained)
         self._trainer, self._batch = None, []
         self.num_committed = step + 1
         self.is_committing = False
@@ -301,13 +325,17 @@ class Run:
             **publication.metrics,
         }
 
-    async def _write_commit(self, step: int, row: dict[str, Any]) -> None:
+    async def _write_commit(
+        self, step: int, row: dict[str, Any], trained: TrainStepOutput | None
+    ) -> None:
         """Say in the journal that a batch is trained on; from here on, it is."""
         await self._write_transcripts(step, self._batch)
         path = await self._versions.keep(step + 1)
         for record in self._batch:
             if isinstance(record.outcome, DroppedGroup):
                 await self._append(record)
+        if trained is not None:
+            await self._append(trained_record(step, self._batch, trained))
         commit = CommitRecord(
             step=step,
             groups=tuple(record.group for record in self._batch),
@@ -340,7 +368,8 @@ class Run:
 
     async def _save(self) -> CheckpointRecord:
         batch = self.num_committed
-        self._progress.working(f"saving checkpoint {batch}", 0, 1)
+        self._progress.working(f"saving checkpoint {batch}")
+        began = self._timeline.now()
         record = await save_checkpoint(
             self._client,
             self._checkpoints,
@@ -348,6 +377,8 @@ class Run:
             self._config.checkpoint_metadata,
             is_final=batch == self._num_steps,
         )
+        self._watch.saved(began)
+        self._progress.idle()
         self._num_saved = batch
         return record
 
@@ -366,13 +397,3 @@ class Run:
 
         if shown:
             await anyio.to_thread.run_sync(write)
-
-
-def _check_group_sizes(records: Sequence[GroupRecord]) -> None:
-    outcomes = [r.outcome for r in records if isinstance(r.outcome, RolledOutGroup)]
-    if outcomes and max(len(outcome.group.trajectories_G) for outcome in outcomes) == 1:
-        raise ConfigError(
-            "dataset_builder: expected groups of at least two environments, since advantages are "
-            "centred in the group; got groups of one, from which nothing is learned. Raise the "
-            "dataset's group size."
-        )

@@ -34,6 +34,7 @@ from tinker_rl.rl.log_dir import (
     options_hash,
     prepare_log_dir,
 )
+from tinker_rl.rl.loggers import RowLog, make_loggers
 from tinker_rl.rl.past import Past
 from tinker_rl.rl.problems import NumberedGroups
 from tinker_rl.rl.progress import RunProgress
@@ -109,10 +110,13 @@ class _Start:
         self._service_client = service_client
         self._console = Console()
         self._options_hash = options_hash(dump_config(config))
-        self._rows = JsonLines(config.log_dir / METRICS_FILE)
+        path = config.log_dir / METRICS_FILE  # the journal has all that is in it
+        self._rows = JsonLines(path, survives_power_loss=False)
         self._checkpoints = CheckpointLog(config.log_dir)
         self._work = anyio.CancelScope()
         self._saving = anyio.CancelScope()
+        self._closing = anyio.CancelScope(shield=True)
+        self._row_log: RowLog | None = None
         self._run: Run | None = None
         self._num_interrupts = 0
 
@@ -120,6 +124,8 @@ class _Start:
         """Stop after the learner's present step; the second time, at once."""
         self._num_interrupts += 1
         self._work.cancel()
+        if self._num_interrupts > 1 or (self._row_log is not None and self._row_log.is_closing):
+            self._closing.cancel()
         if self._num_interrupts == 1:
             is_learning = self._run is not None and self._run.is_committing
             doing = "finishing the step under way" if is_learning else "stopping"
@@ -141,6 +147,14 @@ class _Start:
                 await anyio.to_thread.run_sync(service.close)
 
     async def _go(self, service: ServiceClient) -> None:
+        try:
+            await self._train_and_save(service)
+        finally:
+            if self._row_log is not None:
+                with self._closing:
+                    await self._row_log.aclose()
+
+    async def _train_and_save(self, service: ServiceClient) -> None:
         try:
             with self._work:
                 await self._train(service)
@@ -225,7 +239,18 @@ class _Start:
                 f"going on after step {past.num_committed} of {num_steps}"
                 + (f", from a checkpoint of step {batch} and the journal" if past.commits else "")
             )
-        with RunProgress(num_steps, past.num_committed, self._console) as progress:
+        title = f"{config.model_name}, {config.log_path}"
+        with RunProgress(num_steps, past.num_committed, self._console, title) as progress:
+            progress.remember(self._rows.read())
+            untrained = journal.finished_groups() - journal.trained_groups()
+            progress.expect_groups(groups.groups_per_batch, untrained, config.schedule.straggler)
+            self._row_log = RowLog(
+                self._rows,
+                make_loggers(config.loggers),
+                config.recipe_name,
+                dump_config(config),
+                self._say,
+            )
             self._run = Run(
                 config,
                 service,
@@ -233,6 +258,7 @@ class _Start:
                 groups,
                 test_dataset,
                 journal,
+                self._row_log,
                 options_hash=self._options_hash,
                 num_steps=num_steps,
                 checkpoint_batch=batch,

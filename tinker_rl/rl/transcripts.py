@@ -6,22 +6,26 @@ one JSON object each, for programs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from tinker_rl.envs import Trajectory, Transition
+from tinker_rl.completers import TokensWithLogprobs
+from tinker_rl.envs import Transition
 from tinker_rl.rl.advantages import group_advantages
-from tinker_rl.rl.error_budget import describe_failure
+from tinker_rl.rl.failure_counts import describe_failure
 from tinker_rl.rl.files import write_text
-from tinker_rl.rl.outcomes import DroppedGroup, RolledOutGroup
+from tinker_rl.rl.outcomes import DroppedGroup, RolledOutGroup, UnfinishedEpisode
 from tinker_rl.types import ModelInput
 
 __all__ = ["TRANSCRIPTS_FOLDER", "Decoder", "transcript", "write_transcripts"]
 
 TRANSCRIPTS_FOLDER = "transcripts"
+
+logger = logging.getLogger(__name__)
 
 
 class Decoder(Protocol):
@@ -43,11 +47,14 @@ def write_transcripts(
     Args:
         groups: Each with its number.
     """
-    records = [record for number, group in groups for record in _records(number, group, tokenizer)]
+    texts = _Texts(tokenizer)
+    records = [record for number, group in groups for record in _records(number, group, texts)]
     path = log_dir / TRANSCRIPTS_FOLDER / f"step_{step:06d}.txt"
     lines = (msgspec.json.encode({"step": step, **record}).decode() for record in records)
-    write_text(path.with_suffix(".jsonl"), "".join(line + "\n" for line in lines))
-    write_text(path, "".join(_page(step, record) for record in records))
+    text = "".join(line + "\n" for line in lines)
+    write_text(path.with_suffix(".jsonl"), text, survives_power_loss=False)
+    pages = "".join(_page(step, record) for record in records)
+    write_text(path, pages, survives_power_loss=False)
 
 
 def transcript(
@@ -57,15 +64,41 @@ def transcript(
     tokenizer: Decoder,
 ) -> str:
     """A group for people to read, as in the files; `step` is None where it has not trained."""
-    return "".join(_page(step, record) for record in _records(number, outcome, tokenizer))
+    records = _records(number, outcome, _Texts(tokenizer))
+    return "".join(_page(step, record) for record in records)
+
+
+class _Texts:
+    """What token ids say, each text decoded once: members of a group share their prompt."""
+
+    def __init__(self, tokenizer: Decoder) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[tuple[int, ...], str] = {}
+
+    def of(self, token_ids: list[int]) -> str:
+        """The text; the ids where some are of no vocabulary, as they may be why it was dropped."""
+        key = tuple(token_ids)
+        if key not in self._known:
+            try:
+                self._known[key] = self._tokenizer.decode(token_ids)
+            except Exception as error:  # each tokenizer has its own words for it
+                logger.debug("Token ids that are no text", exc_info=error)
+                self._known[key] = f"token ids {token_ids}"
+        return self._known[key]
 
 
 def _records(
-    number: int, outcome: RolledOutGroup | DroppedGroup, tokenizer: Decoder
+    number: int, outcome: RolledOutGroup | DroppedGroup, texts: _Texts
 ) -> Iterator[dict[str, Any]]:
     if isinstance(outcome, DroppedGroup):
-        failure = describe_failure(outcome.failure)
-        yield {"group": number, "member": outcome.member, "outcome": "dropped", "error": failure}
+        unfinished = outcome.failure.unfinished
+        yield {
+            "group": number,
+            "member": outcome.member,
+            "outcome": "dropped",
+            "error": describe_failure(outcome.failure),
+            "turns": list(_turns(_acts_of(unfinished), texts)) if unfinished else [],
+        }
         return
     group = outcome.group
     rewards = group.get_total_rewards()
@@ -82,57 +115,72 @@ def _records(
             "advantage": float(advantages[member]),
             "final_reward": group.final_rewards_G[member],
             "metrics": group.metrics_G[member],
-            "turns": list(_turns(trajectory, tokenizer)),
+            "turns": list(_turns(_acts(trajectory.transitions), texts)),
         }
 
 
-def _turns(trajectory: Trajectory, tokenizer: Decoder) -> Iterator[dict[str, Any]]:
+_Act: TypeAlias = "tuple[ModelInput, TokensWithLogprobs | None, Transition | None]"
+"""What the policy saw, what it did, and the step that it made of it."""
+
+
+def _acts(transitions: Iterable[Transition]) -> list[_Act]:
+    return [(step.ob, step.ac, step) for step in transitions]
+
+
+def _acts_of(unfinished: UnfinishedEpisode) -> list[_Act]:
+    last = (unfinished.observation, unfinished.action, None)
+    return [*_acts(unfinished.transitions), last]
+
+
+def _turns(acts: Iterable[_Act], texts: _Texts) -> Iterator[dict[str, Any]]:
     seen: list[int] = []
-    for step in trajectory.transitions:
-        observation = step.ob.to_ints()
+    for observed, action, step in acts:
+        observation = observed.to_ints()
+        sampled = action.tokens if action is not None else []
         extends = bool(seen) and observation[: len(seen)] == seen
         new = observation[len(seen) :] if extends else observation
         yield {
-            "observation": tokenizer.decode(new),
+            "observation": texts.of(new),
             "extends_the_last": extends,
-            "action": tokenizer.decode(step.ac.tokens),
-            **_facts(step, step.ob),
+            "action": None if action is None else texts.of(sampled),
+            "observation_tokens": observed.length,
+            "action_tokens": len(sampled),
+            "action_stop_reason": action and action.stop_reason,
+            "policy_version": action and action.policy_version,
+            "reward": step and step.reward,
+            "metrics": step.metrics if step else {},
+            "logs": step.logs if step else {},
         }
-        seen = observation + step.ac.tokens
-
-
-def _facts(step: Transition, observation: ModelInput) -> dict[str, Any]:
-    return {
-        "observation_tokens": observation.length,
-        "action_tokens": len(step.ac.tokens),
-        "action_stop_reason": step.ac.stop_reason,
-        "policy_version": step.ac.policy_version,
-        "reward": step.reward,
-        "metrics": step.metrics,
-        "logs": step.logs,
-    }
+        seen = observation + sampled
 
 
 def _page(step: int | None, record: dict[str, Any]) -> str:
     """An episode as text."""
     when = "" if step is None else f"step {step}, "
     head = f"==== {when}group {record['group']}, member {record['member']}"
+    turns = [line for n, turn in enumerate(record["turns"], start=1) for line in _lines(n, turn)]
     if record["outcome"] == "dropped":
-        return f"{head}: DROPPED ====\n{record['error']}\n\n"
-    lines = [
+        return "\n".join([f"{head}: DROPPED ====", record["error"], *turns]) + "\n\n"
+    title = (
         f"{head}: reward {record['reward']:.3f}, advantage {record['advantage']:+.3f}, "
         f"{record['outcome']} ({record['stop_reason']}) ===="
-    ]
-    for number, turn in enumerate(record["turns"], start=1):
-        seen = "new in the observation" if turn["extends_the_last"] else "observation"
-        lines += [
-            f"---- turn {number}, {seen} ----",
-            turn["observation"],
-            f"---- turn {number}, action ({turn['action_tokens']} tokens, "
-            f"{turn['action_stop_reason']}, version {turn['policy_version']}, "
-            f"reward {turn['reward']:.3f}) ----",
-            turn["action"],
-        ]
-        details = {**turn["metrics"], **turn["logs"]}
-        lines += [f"     {name}: {value}" for name, value in details.items()]
-    return "\n".join(lines) + "\n\n"
+    )
+    return "\n".join([title, *turns]) + "\n\n"
+
+
+def _lines(number: int, turn: dict[str, Any]) -> Iterator[str]:
+    """A turn as text."""
+    seen = "new in the observation" if turn["extends_the_last"] else "observation"
+    yield f"---- turn {number}, {seen} ----"
+    yield turn["observation"]
+    if turn["action"] is None:
+        yield f"---- turn {number}, no action ----"
+        return
+    earned = "no answer" if turn["reward"] is None else f"reward {turn['reward']:.3f}"
+    yield (
+        f"---- turn {number}, action ({turn['action_tokens']} tokens, "
+        f"{turn['action_stop_reason']}, version {turn['policy_version']}, {earned}) ----"
+    )
+    yield turn["action"]
+    for name, value in {**turn["metrics"], **turn["logs"]}.items():
+        yield f"     {name}: {value}"

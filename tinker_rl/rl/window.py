@@ -209,8 +209,12 @@ class Window(Generic[R]):
     @property
     def is_admissible(self) -> bool:
         """Whether the next group may start now."""
-        bound = self._next_group // self._groups_per_batch - self._max_steps_off_policy
-        return not self.is_exhausted and self._published_version >= bound
+        return not self.is_exhausted and self._published_version >= self.version_awaited
+
+    @property
+    def version_awaited(self) -> int:
+        """The version that has to be published before the next group may start."""
+        return self._next_group // self._groups_per_batch - self._max_steps_off_policy
 
     def admit(self) -> Ticket:
         """Take a slot for the next group. Only where `is_admissible`."""

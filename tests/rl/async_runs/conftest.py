@@ -10,9 +10,6 @@ import anyio
 import chz
 import pytest
 
-from tinker_rl.clients import ServiceClient
-from tinker_rl.engine.local import EngineOptions
-from tinker_rl.engine.samplers.embedded import EmbeddedSamplerConfig
 from tinker_rl.envs import Env, EnvGroupBuilder, RLDataset, RLDatasetBuilder, StepResult
 from tinker_rl.envs.randomness import current_rng
 from tinker_rl.rl import AsyncConfig, Config, StreamMinibatchConfig, main
@@ -40,12 +37,23 @@ class World:
         self.turns = {}
         """Turns of a group's episodes where they are not two."""
         self._started = {}
+        self._steps_left, self._then = None, None
 
     async def before_step(self, group, member, turn):
         """Awaited in every step of an environment."""
 
     def on_make(self, group):
         """Called when a group begins."""
+
+    def after_steps(self, num_steps, then):
+        """Have a function called when environments have stepped so often from now on."""
+        self._steps_left, self._then = num_steps, then
+
+    def count_step(self):
+        if self._steps_left is not None:
+            self._steps_left -= 1
+            if self._steps_left == 0:
+                self._then()
 
     async def until_started(self, group):
         """Until a training group has begun, in whichever run."""
@@ -80,6 +88,7 @@ class EvenTokens(Env):
         return ModelInput.from_ints(self.history), world.stop.get(self.group, [])
 
     async def step(self, action):
+        world.count_step()
         await world.before_step(self.group, self.member, self.turn)
         self.turn += 1
         reward = sum(token % 2 == 0 for token in action) / len(action)
@@ -180,13 +189,14 @@ def records(log_path, name=JOURNAL_FILE):
             commits=journal.commits,
             evaluations=sorted(journal.evaluations, key=lambda record: record.version),
             starts=journal.starts,
+            said=[s for c in journal.commits if (s := journal.read_trained(c.step)) is not None],
         )
 
 
 def account(log_path):
     """All that two equal runs agree on: rows, and the journal in the order of its numbers."""
     found = records(log_path)
-    every = [*found.groups.values(), *found.commits, *found.evaluations]
+    every = [*found.groups.values(), *found.commits, *found.evaluations, *found.said]
     return rows(log_path), [encode(without_times(record)) for record in every]
 
 
@@ -209,18 +219,6 @@ def checkpoints(log_path):
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory):
-    """An engine whose samples are the same bits whatever else runs."""
-    options = EngineOptions(
-        home=str(tmp_path_factory.mktemp("home")),
-        threads=1,
-        sampler=EmbeddedSamplerConfig(deterministic=True),
-    )
-    with ServiceClient(engine_options=options) as client:
-        yield client
-
-
-@pytest.fixture(scope="session")
 def runs(service, tmp_path_factory):
     """What the tests of whole runs share."""
     known = {}
@@ -236,15 +234,34 @@ def runs(service, tmp_path_factory):
     def run(config, backend="trio", service=service):
         return anyio.run(main, config, service, backend=backend)
 
-    def run_for(seconds, config, backend="trio"):
-        """Cancel a run from outside, as a kill would; say whether that was necessary."""
+    def run_for(num_steps, config, backend="trio"):
+        """Cancel a run from outside, as a kill would, after so many steps of environments; say
+        whether it came to that."""
 
         async def cut_off():
-            with anyio.move_on_after(seconds) as scope:
+            with anyio.CancelScope() as scope:
+                world.after_steps(num_steps, scope.cancel)
                 await main(config, service)
             return scope.cancelled_caught
 
         return anyio.run(cut_off, backend=backend)
+
+    def run_until(happened, config, backend="trio"):
+        """Cancel a run from outside as soon as something is true, which must be before its end."""
+
+        async def watch(scope):
+            while not happened():  # noqa: ASYNC110, a file tells no event
+                await anyio.sleep(0.02)
+            scope.cancel()
+
+        async def cut_off():
+            with anyio.fail_after(60):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(watch, tasks.cancel_scope)
+                    await main(config, service)
+                assert tasks.cancel_scope.cancel_called
+
+        anyio.run(cut_off, backend=backend)
 
     return SimpleNamespace(
         **{
@@ -260,6 +277,7 @@ def runs(service, tmp_path_factory):
                 rows,
                 run,
                 run_for,
+                run_until,
                 stream,
                 trained,
             )

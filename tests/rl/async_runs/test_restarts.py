@@ -50,9 +50,9 @@ def test_a_run_that_is_cut_off_again_and_again_ends_as_the_unbroken_one(
     for _ in range(4):
         finished = finished_groups(tmp_path, runs)
         world.made.clear()
-        num_cuts += runs.run_for(rng.uniform(0.2, 1.2), config, backend)
+        num_cuts += runs.run_for(rng.randint(3, 24), config, backend)
         assert not finished & world.made.keys()
-    assert num_cuts
+    assert num_cuts >= 2
     finished = finished_groups(tmp_path, runs)
     world.made.clear()
     runs.run(config, backend)
@@ -206,7 +206,9 @@ def broken_publish(number):
             weights = type(weights)(tensors, weights.scale, weights.content_hash)
         return original(self, version, weights)
 
+    gc.unfreeze()
     gc.collect()  # the engine still knows weights that a client of an earlier run holds
+    gc.freeze()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EmbeddedSampler, "add_version", add_version)
         yield

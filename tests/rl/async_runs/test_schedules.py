@@ -38,6 +38,22 @@ def check_ages(log_path, runs):
     return by_step
 
 
+def check_what_the_learner_said(log_path, runs):
+    """The tokens of the journal give the numbers of the rows."""
+    found = runs.records(log_path)
+    assert [said.step for said in found.said] == [commit.step for commit in found.commits]
+    for row, said in zip(steps(log_path, runs), found.said, strict=True):
+        differences = []
+        for member in said.members:
+            trajectory = found.groups[member.group].outcome.group.trajectories_G[member.member]
+            sampler = [lp for step in trajectory.transitions for lp in step.ac.logprobs]
+            differences.append(np.array(sampler) - member.learner_logprobs)
+            assert not np.isnan(member.learner_logprobs).any()
+        if differences:
+            kl = np.concatenate(differences).mean()
+            assert row["optim/kl_sample_train_v1"] == pytest.approx(kl, abs=1e-6)
+
+
 @pytest.mark.parametrize(("parts", "backend"), [(None, "trio"), (2, "asyncio")])
 def test_with_the_newest_lag_no_token_is_over_age_and_none_is_wasted(
     runs, backend, world, tmp_path, parts
@@ -52,6 +68,7 @@ def test_with_the_newest_lag_no_token_is_over_age_and_none_is_wasted(
     runs.run(config, backend)
     by_step = check_ages(tmp_path, runs)
     assert 1 <= max(map(max, by_step)) <= 2
+    check_what_the_learner_said(tmp_path, runs)
     assert [row["useful_token_fraction"] for row in steps(tmp_path, runs)] == [1.0] * 8
     assert runs.trained(tmp_path) == list(range(16))
     assert all(world.made[group] == 1 for group in range(16))

@@ -16,6 +16,8 @@ from tinker_rl.rl.journal import (
     GroupRecord,
     Journal,
     StartRecord,
+    TrainedMember,
+    TrainedRecord,
     TrainingOptions,
 )
 from tinker_rl.rl.outcomes import (
@@ -25,6 +27,7 @@ from tinker_rl.rl.outcomes import (
     MemberFailure,
     RolledOutGroup,
     RolloutTimes,
+    UnfinishedEpisode,
 )
 from tinker_rl.types import EncodedTextChunk, ModelInput
 
@@ -50,9 +53,17 @@ def plain(value):
     return repr(value)
 
 
+unfinished = st.deferred(lambda: trajectories()).map(
+    lambda episode: UnfinishedEpisode(
+        transitions=tuple(episode.transitions[:-1]),
+        observation=episode.final_ob,
+        action=episode.transitions[-1].ac if episode.transitions else None,
+    )
+)
 failures = st.builds(
-    lambda kind, *texts: kind(*texts),
+    lambda kind, done, *texts: kind(*texts, unfinished=done),
     st.sampled_from([EnvFailure, InfraFailure]),
+    st.none() | unfinished,
     st.text(max_size=5),
     st.text(max_size=5),
     st.text(max_size=5),
@@ -159,6 +170,20 @@ evaluations = st.builds(
     version=st.integers(0, 9),
     metrics=st.dictionaries(st.text(max_size=3), st.floats(), max_size=2),
 )
+trained = st.builds(
+    TrainedRecord,
+    step=st.integers(0, 9),
+    members=st.lists(
+        st.builds(
+            TrainedMember,
+            group=any_number,
+            member=st.integers(0, 3),
+            learner_logprobs=arrays,
+            advantages=arrays,
+        ),
+        max_size=2,
+    ).map(tuple),
+)
 commits = st.builds(
     CommitRecord,
     step=st.integers(0, 9),
@@ -197,7 +222,7 @@ def written(path, *records):
 def records():
     """Strategies and builders of records."""
     return SimpleNamespace(
-        any=group_records() | failure_records() | commits | starts | evaluations,
+        any=group_records() | failure_records() | commits | starts | evaluations | trained,
         groups=group_records,
         failures=failure_records,
         rolled_out=rolled_out,

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,9 +17,12 @@ from tinker_rl.rl.journal import (
     GroupRecord,
     Journal,
     StartRecord,
+    TrainedMember,
+    TrainedRecord,
 )
 from tinker_rl.rl.outcomes import DroppedGroup, EnvFailure
 
+NOTHING = np.zeros(0, np.float32)
 groups = st.integers(0, 7)
 steps = st.integers(0, 4)
 GONE = DroppedGroup(failure=EnvFailure("step", "OSError", "gone"), member=0, num_sampled_tokens=3)
@@ -33,7 +37,7 @@ class JournalOfARun(RuleBasedStateMachine):
         self.path = Path(self.folder.name) / "journal.bin"
         self.journal = Journal.open(self.path)
         self.finished, self.batches, self.num_starts, self.num_evaluations = {}, {}, 0, 0
-        self.failed = []
+        self.failed, self.said, self.num_said = [], {}, 0
 
     def append(self, record, is_allowed):
         size = self.path.stat().st_size
@@ -74,7 +78,17 @@ class JournalOfARun(RuleBasedStateMachine):
     def start(self, version):
         self.append(StartRecord(version=version, weight_hash=None), True)
         self.batches = {step: batch for step, batch in self.batches.items() if step < version}
+        self.said = {step: said for step, said in self.said.items() if step < version}
         self.num_starts += 1
+
+    @rule(step=steps)
+    def say(self, step):
+        self.num_said += 1
+        member = TrainedMember(
+            group=self.num_said, member=0, learner_logprobs=NOTHING, advantages=NOTHING
+        )
+        self.append(TrainedRecord(step=step, members=(member,)), True)
+        self.said[step] = self.num_said
 
     @rule(version=steps)
     def evaluate(self, version):
@@ -98,6 +112,9 @@ class JournalOfARun(RuleBasedStateMachine):
         assert len(journal.starts) == self.num_starts
         assert len(journal.evaluations) == self.num_evaluations
         assert journal.failures == tuple(self.failed)
+        read = {step: journal.read_trained(step) for step in range(6)}
+        said = {step: trained.members[0].group for step, trained in read.items() if trained}
+        assert said == {step: said for step, said in self.said.items() if step in self.batches}
 
     def teardown(self):
         self.journal.close()

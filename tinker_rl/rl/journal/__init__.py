@@ -12,6 +12,8 @@ from tinker_rl.rl.journal.records import (
     Record,
     ReferenceLogprobs,
     StartRecord,
+    TrainedMember,
+    TrainedRecord,
     TrainingOptions,
 )
 from tinker_rl.rl.journal.repair import Cut, cut_journal
@@ -29,6 +31,8 @@ __all__ = [
     "ReferenceLogprobs",
     "StartRecord",
     "Torn",
+    "TrainedMember",
+    "TrainedRecord",
     "TrainingOptions",
     "cut_journal",
     "decode",

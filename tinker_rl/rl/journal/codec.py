@@ -18,9 +18,10 @@ from tinker_rl.rl.journal.records import (
     GroupRecord,
     Record,
     StartRecord,
+    TrainedRecord,
 )
 
-__all__ = ["GroupHead", "Head", "decode", "decode_head", "encode"]
+__all__ = ["GroupHead", "Head", "TrainedHead", "decode", "decode_head", "encode"]
 
 
 def encode(record: Record) -> bytes:
@@ -54,9 +55,10 @@ class _OutcomeHead(msgspec.Struct, frozen=True):
 
 
 class _RecordHead(msgspec.Struct, frozen=True):
-    """What sort a record is, and the small part of a group."""
+    """What sort a record is, and the small part of what is large."""
 
     type: str
+    step: int = -1
     group: int = -1
     policy_version: int = -1
     outcome: _OutcomeHead | None = None
@@ -74,14 +76,22 @@ class GroupHead(msgspec.Struct, frozen=True, kw_only=True):
     """Attempts at its episodes that failed."""
 
 
-Head: TypeAlias = GroupHead | FailureRecord | CommitRecord | StartRecord | EvaluationRecord
+class TrainedHead(msgspec.Struct, frozen=True, kw_only=True):
+    """That it is known what the learner said of the tokens of a step."""
+
+    step: int
+
+
+Head: TypeAlias = (
+    GroupHead | FailureRecord | CommitRecord | StartRecord | EvaluationRecord | TrainedHead
+)
 """A record, or the small part of one."""
 
 _head_decoder = msgspec.msgpack.Decoder(_RecordHead)
 
 
 def decode_head(data: bytes) -> Head:
-    """A record, but of a group its head only, which is quick.
+    """A record, but of a group, or of what the learner said, its head only, which is quick.
 
     Raises:
         ValueError: if the bytes describe no record.
@@ -90,9 +100,11 @@ def decode_head(data: bytes) -> Head:
         head = _head_decoder.decode(data)
     except msgspec.MsgspecError as error:
         raise ValueError(f"expected a record; got what cannot be read as one ({error})") from error
+    if head.type == "trained":
+        return TrainedHead(step=head.step)
     if head.type != "group":
         record = decode(data)
-        assert not isinstance(record, GroupRecord)
+        assert not isinstance(record, GroupRecord | TrainedRecord)
         return record
     outcome = head.outcome or _OutcomeHead("none")
     return GroupHead(

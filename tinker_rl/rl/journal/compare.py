@@ -12,6 +12,7 @@ from tinker_rl.rl.journal.records import (
     FailureRecord,
     GroupRecord,
     Record,
+    TrainedRecord,
 )
 from tinker_rl.rl.outcomes import DroppedGroup, GroupOutcome, RolloutTimes
 
@@ -36,6 +37,8 @@ def without_times(record: Record) -> Record:
         return replace(record, metrics=_timeless(record.metrics))
     if isinstance(record, CommitRecord):
         return replace(record, sampler_path=None, metrics=_timeless(record.metrics))
+    if isinstance(record, TrainedRecord):
+        return record
     return replace(record, sampler_path=None)
 
 

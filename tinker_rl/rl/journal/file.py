@@ -21,7 +21,7 @@ from tinker_rl.rl.journal.frames import (
     scan,
 )
 from tinker_rl.rl.journal.index import JournalIndex
-from tinker_rl.rl.journal.records import GroupRecord, Record
+from tinker_rl.rl.journal.records import GroupRecord, Record, TrainedRecord
 
 __all__ = ["JOURNAL_FILE", "Journal"]
 
@@ -130,13 +130,24 @@ class Journal(JournalIndex):
                 f"Journal.read_group: expected a finished group; got {number}, which is not in "
                 f"{self.path}. finished_groups() lists those that are."
             )
-        with self._file_lock:
-            payload = self._payload_at(offset)
-        try:
-            record = decode(payload)
-        except ValueError as error:
-            raise damage(self.path, offset, self._end, str(error)) from error
+        record = self._record_at(offset)
         assert isinstance(record, GroupRecord)
+        return record
+
+    def read_trained(self, step: int) -> TrainedRecord | None:
+        """What the learner said of the tokens of a step, from the disk.
+
+        None if the step is not committed, trained nothing, or is older than these records.
+
+        Raises:
+            JournalError: if it was damaged since the file was opened.
+            DataError: if the disk cannot be read.
+        """
+        offset = self._offset_of_trained(step)
+        if offset is None:
+            return None
+        record = self._record_at(offset)
+        assert isinstance(record, TrainedRecord)
         return record
 
     def sync(self) -> None:
@@ -196,6 +207,14 @@ class Journal(JournalIndex):
             raise damage(self.path, frame.offset, size, str(error)) from error
         self._add(head, frame.offset)
         self._end = frame.end
+
+    def _record_at(self, offset: int) -> Record:
+        with self._file_lock:
+            payload = self._payload_at(offset)
+        try:
+            return decode(payload)
+        except ValueError as error:
+            raise damage(self.path, offset, self._end, str(error)) from error
 
     def _payload_at(self, offset: int) -> bytes:
         fd = self._opened()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-from tinker_rl.rl.journal.codec import GroupHead, Head
+from tinker_rl.rl.journal.codec import GroupHead, Head, TrainedHead
 from tinker_rl.rl.journal.records import (
     CommitRecord,
     EvaluationRecord,
@@ -29,6 +29,8 @@ class JournalIndex:
         self._commits: dict[int, CommitRecord] = {}
         self._steps: dict[int, int] = {}
         """Of each trained group, the step of the commit that holds it."""
+        self._trained: dict[int, int] = {}
+        """Offset of what the learner said of each step."""
         self._starts: list[StartRecord] = []
         self._evaluations: list[EvaluationRecord] = []
         self._failures: list[FailureRecord] = []
@@ -84,6 +86,11 @@ class JournalIndex:
         with self._lock:
             return self._offsets.get(group)
 
+    def _offset_of_trained(self, step: int) -> int | None:
+        """Where that lies which the learner said of a step; None if it is not there."""
+        with self._lock:
+            return self._trained.get(step) if step in self._commits else None
+
     def _problem(self, record: Head) -> str | None:
         """Why a record cannot follow those that are here; None if it can."""
         with self._lock:
@@ -125,7 +132,11 @@ class JournalIndex:
             elif isinstance(record, StartRecord):
                 for step in [step for step in self._commits if step >= record.version]:
                     self._forget(step)
+                for step in [step for step in self._trained if step >= record.version]:
+                    del self._trained[step]
                 self._starts.append(record)
+            elif isinstance(record, TrainedHead):
+                self._trained[record.step] = offset
             elif isinstance(record, FailureRecord):
                 self._failures.append(record)
             else:

@@ -9,6 +9,7 @@ the tokens in the record alone, not from the fields that they stand in.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
@@ -24,6 +25,10 @@ Array: TypeAlias = npt.NDArray[Any]
 
 OBSERVATION, ACTION, FLOATS, ARRAY, LARGE_INT = 1, 2, 3, 4, 5
 """Codes of the extension types."""
+
+
+_AS_THEY_ARE = frozenset({bool, float, type(None)})
+"""Types of which msgpack has every value."""
 
 
 class _Seen:
@@ -65,21 +70,25 @@ class Packer:
 
     def pack(self, value: Any) -> Any:
         """Any value as msgpack's own types. Fields are visited in the order they are stored in."""
+        kind = type(value)
+        if kind in _AS_THEY_ARE or (kind is int and -(2**63) <= value < 2**64):
+            return value
         if isinstance(value, ModelInput):
             return self._observation(value)
         if isinstance(value, msgspec.Struct):
             return self._struct(value)
-        if isinstance(value, Mapping):
-            return {self.pack(key): self.pack(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.pack(item) for item in value]
+        if isinstance(value, np.ndarray):
+            return _extension(ARRAY, value.dtype.str, value.shape, value.tobytes())
+        if isinstance(value, Mapping):
+            return {self.pack(key): self.pack(item) for key, item in value.items()}
         return _scalar(value)
 
     def _struct(self, value: msgspec.Struct) -> dict[str, Any]:
-        config = value.__struct_config__
-        packed: dict[str, Any] = {config.tag_field: config.tag} if config.tag_field else {}
+        packed, names = _form(type(value))
+        packed = packed.copy()
         is_action = isinstance(value, TokensWithLogprobs)
-        names = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
         for name, stored_name in names:
             item = getattr(value, name)
             if is_action and name == "tokens":
@@ -113,9 +122,15 @@ class Packer:
         return _extension(ACTION, *_ints(array))
 
 
+@lru_cache(maxsize=256)
+def _form(kind: type[msgspec.Struct]) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
+    """The tag of a struct, and its fields with the names that they are stored under."""
+    config = kind.__struct_config__
+    tag = {config.tag_field: config.tag} if config.tag_field else {}
+    return tag, tuple(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+
+
 def _scalar(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return _extension(ARRAY, value.dtype.str, value.shape, value.tobytes())
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, str):  # half a surrogate pair, as in a file's name, is no UTF-8

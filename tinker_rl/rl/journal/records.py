@@ -18,6 +18,8 @@ __all__ = [
     "Record",
     "ReferenceLogprobs",
     "StartRecord",
+    "TrainedMember",
+    "TrainedRecord",
     "TrainingOptions",
 ]
 
@@ -112,5 +114,33 @@ class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True, tag="evaluatio
     metrics: dict[str, float]
 
 
-Record: TypeAlias = GroupRecord | FailureRecord | CommitRecord | StartRecord | EvaluationRecord
+class TrainedMember(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What the learner made of the actions of one episode, all turns in order: `n` tokens."""
+
+    group: int
+    """Number of its group."""
+    member: int
+    """Place of its trajectory in the group."""
+    learner_logprobs: npt.NDArray[np.float32]
+    """Natural log-probability of each action token under the weights that its substep began with;
+    NaN where the learner did not see the token. Shape [n]."""
+    advantages: npt.NDArray[np.float32]
+    """With which each action token trained, penalties included; 0 where it was masked, NaN where
+    the learner did not see it. Shape [n], or [1] where all are the same."""
+
+
+class TrainedRecord(msgspec.Struct, frozen=True, kw_only=True, eq=False, tag="trained"):
+    """What the learner said of a batch, token by token, for people to look at.
+
+    It comes before the commit of its step, and counts only with it.
+    """
+
+    step: int
+    members: tuple[TrainedMember, ...]
+    """The episodes of which anything trained."""
+
+
+Record: TypeAlias = (
+    GroupRecord | FailureRecord | CommitRecord | StartRecord | EvaluationRecord | TrainedRecord
+)
 """Anything that a journal holds."""
