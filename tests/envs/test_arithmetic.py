@@ -82,9 +82,9 @@ def test_only_the_result_in_the_last_box_is_right(renderer, encode, answer, corr
 
 
 def test_a_result_of_zero_can_be_given(renderer, encode):
-    env = ArithmeticEnv(ArithmeticProblem("8-8=?", 0), renderer)
-    assert anyio.run(env.step, encode("\\boxed{0}")).reward == 1.0
-    assert anyio.run(env.step, encode("\\boxed{}")).reward == -0.1
+    for answer, reward in [("\\boxed{0}", 1.0), ("\\boxed{}", -0.1)]:
+        env = ArithmeticEnv(ArithmeticProblem("8-8=?", 0), renderer)
+        assert anyio.run(env.step, encode(answer)).reward == reward
 
 
 def test_the_question_asks_for_a_box(renderer, backend):

@@ -70,20 +70,20 @@ def test_the_real_data_is_asked_in_the_models_chat_format(shared_data, backend, 
 
 @given(value=st.integers(-(10**6), 10**6), wrong=st.integers(1, 100))
 def test_the_answer_is_graded_as_a_number(renderer, encode, value, wrong):
-    env = Gsm8kEnv("?", str(value), renderer)
+    def step(answer):
+        return anyio.run(Gsm8kEnv("?", str(value), renderer).step, encode(answer), backend="trio")
+
     sign = "-" if value < 0 else ""
     for answer in (f"{value:,}", f"{sign}\\${abs(value)}.00", f"{value} eggs", f"{value}0/10"):
-        result = anyio.run(env.step, encode(f"\\boxed{{{answer}}}"), backend="trio")
-        assert result.metrics == {"format": 1.0, "correct": 1.0}
-    result = anyio.run(env.step, encode(f"\\boxed{{{value + wrong}}}"), backend="trio")
-    assert result.metrics == {"format": 1.0, "correct": 0.0}
+        assert step(f"\\boxed{{{answer}}}").metrics == {"format": 1.0, "correct": 1.0}
+    assert step(f"\\boxed{{{value + wrong}}}").metrics == {"format": 1.0, "correct": 0.0}
 
 
 def test_an_answer_that_cannot_be_read_is_wrong_and_one_without_a_box_out_of_format(
     renderer, encode
 ):
-    env = Gsm8kEnv("?", "18", renderer)
     for answer, reward in [("\\boxed{9^{9^9}}", 0.0), ("\\boxed{eggs}", 0.0), ("18", -0.1)]:
+        env = Gsm8kEnv("?", "18", renderer)
         assert anyio.run(env.step, encode(answer)).reward == reward
 
 

@@ -144,6 +144,7 @@ def test_a_message_that_cannot_be_read_may_be_tried_again(renderer, encode, back
     assert [result.episode_done for result in results] == [False, True]
     assert observations[1] == observations[0]
     assert inner.heard == ["y"]
+    assert [result.metrics["parse_error"] for result in results] == [1.0, 0.0]
 
 
 TOLD = {"role": "user", "content": "I cannot read that."}
@@ -222,7 +223,71 @@ def test_a_message_that_was_cut_off_truncates_the_episode(renderer, encode, back
     )
     assert (result.reward, result.stop_reason) == (-0.25, StopReason.MAX_TOKENS)
     assert result.truncated
+    assert result.metrics == {"parse_error": 0.0}
     assert inner.heard == []
+
+
+class HearingEnv(CountingEnv):
+    """Keeps what it is told of its end."""
+
+    def __init__(self, turns=9):
+        super().__init__(turns)
+        self.told = []
+
+    async def on_early_end(self, stop_reason):
+        self.told.append(stop_reason)
+
+
+@pytest.mark.parametrize(
+    ("reason", "end", "sampling", "options"),
+    [
+        (StopReason.MAX_TOKENS, "", "length", {}),
+        (StopReason.PARSE_ERROR, "", "stop", {}),
+        (StopReason.CONTEXT_OVERFLOW, "<|im_end|>", "stop", {"max_trajectory_tokens": 30}),
+        (
+            StopReason.CONTEXT_OVERFLOW,
+            "",
+            "stop",
+            {
+                "max_trajectory_tokens": 30,
+                "terminate_on_parse_error": False,
+                "parse_error_message": "Once more, please, and come to an end this time.",
+            },
+        ),
+    ],
+)
+def test_an_environment_hears_once_of_an_end_that_is_the_adapters(
+    renderer, encode, backend, reason, end, sampling, options
+):
+    inner = HearingEnv()
+    env = EnvFromMessageEnv(renderer, inner, **options)
+    extra = {"stop_reason": sampling}
+    _, results = anyio.run(play, env, [encode("x" * 9, end)] * 4, extra, backend=backend)
+    assert results[-1].stop_reason == reason
+    assert inner.told == [reason]
+    assert inner.heard == (["x" * 9] if end else [])
+
+
+def test_an_environment_that_ends_by_itself_is_told_nothing(renderer, encode, backend):
+    inner = HearingEnv(turns=1)
+    env = EnvFromMessageEnv(renderer, inner, max_trajectory_tokens=1)
+    _, (result,) = anyio.run(play, env, [encode("x")], backend=backend)
+    assert result.terminated
+    assert inner.told == []
+
+
+def test_what_a_run_has_ended_does_not_go_on(renderer, encode, backend):
+    async def main():
+        inner = HearingEnv()
+        env = EnvFromMessageEnv(renderer, inner)
+        await env.initial_observation()
+        await env.step(encode("x"))
+        await env.on_early_end(StopReason.MAX_TURNS)
+        assert inner.told == [StopReason.MAX_TURNS]
+        with pytest.raises(RequestError, match="no action after the end"):
+            await env.step(encode("y"))
+
+    anyio.run(main, backend=backend)
 
 
 @pytest.mark.parametrize("room", [0, 1])
@@ -244,7 +309,8 @@ def test_an_episode_is_truncated_once_there_is_no_room_for_an_action(
     else:
         assert results[0].stop_reason is StopReason.CONTEXT_OVERFLOW
         assert results[0].reward == -0.1
-        assert (results[0].metrics, results[0].logs) == ({"turn": 1}, {"heard": "x"})
+        assert results[0].metrics == {"parse_error": 0.0, "turn": 1}
+        assert results[0].logs == {"heard": "x"}
     assert results[-1].stop_reason is StopReason.CONTEXT_OVERFLOW
 
 
@@ -258,3 +324,35 @@ def test_an_environment_is_played_from_its_beginning(renderer, encode, backend):
     env = EnvFromMessageEnv(renderer, CountingEnv(1))
     with pytest.raises(RequestError, match="initial_observation first"):
         anyio.run(env.step, encode("x"), backend=backend)
+
+
+def test_what_has_ended_does_not_go_on_and_may_begin_again(renderer, encode, backend):
+    env = EnvFromMessageEnv(renderer, CountingEnv(1))
+    anyio.run(play, env, [encode("x")], backend=backend)
+    with pytest.raises(RequestError, match="no action after the end of the episode"):
+        anyio.run(env.step, encode("x"), backend=backend)
+    assert anyio.run(env.initial_observation, backend=backend)[0].length > 0
+
+
+def test_it_says_after_each_step_whether_history_may_be_another(renderer, encode, backend):
+    class Forgets(CountingEnv):
+        rewrites_history = True
+
+    again = EnvFromMessageEnv(renderer, CountingEnv(3), terminate_on_parse_error=False)
+    for env, declared in (
+        (again, [True, False]),
+        (EnvFromMessageEnv(renderer, Forgets(3)), [True]),
+    ):
+        said = []
+        anyio.run(env.initial_observation, backend=backend)
+        for end in ("", "<|im_end|>")[-len(declared) :]:
+            anyio.run(env.step, encode("x", end), backend=backend)
+            said.append(env.rewrites_history)
+        assert said == declared
+
+
+def test_a_format_that_drops_reasoning_from_history_rewrites_it(renderer, encode):
+    drops = get_renderer("qwen3", renderer.tokenizer)
+    env = EnvFromMessageEnv(drops, CountingEnv(2))
+    anyio.run(play, env, [encode("x")])
+    assert env.rewrites_history

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tinker_rl import types
 from tinker_rl.envs import ProblemEnv, ProblemGroupBuilder, StopReason
+from tinker_rl.errors import RequestError
 from tinker_rl.types import ModelInput
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=20)
@@ -120,3 +121,12 @@ def test_a_group_may_travel_to_another_process(renderer, backend):
     env = anyio.run(travelled.make_envs, backend=backend)[0]
     here = anyio.run(builder.make_envs, backend=backend)[0]
     assert anyio.run(env.initial_observation) == anyio.run(here.initial_observation)
+
+
+def test_what_was_answered_is_not_answered_again(renderer, encode):
+    env = EchoEnv("yes", renderer)
+    assert step(env, encode("yes!")).reward == 1.0
+    with pytest.raises(RequestError, match=r"EchoEnv.step: expected no action after the end"):
+        step(env, encode("yes!"))
+    anyio.run(env.initial_observation)
+    assert step(env, encode("no")).reward == -0.1

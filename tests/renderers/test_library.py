@@ -1,20 +1,16 @@
 """Formats of the library: the templates' tokens, exact weights, and back to messages."""
 
-import contextlib
 import logging
 import re
-from typing import get_args
 
 import numpy as np
 import pytest
-import renderers
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tinker_rl.errors import ConfigError, RequestError, UnsupportedError
-from tinker_rl.renderers import ParseTermination, ToolCall, TrainOnWhat, get_renderer
-from tinker_rl.renderers.library import warn_of_history, warn_of_other_start
-from tinker_rl.renderers.registry import FAMILIES
+from tinker_rl.errors import RequestError, UnsupportedError
+from tinker_rl.renderers import ParseTermination, TrainOnWhat, get_renderer
+from tinker_rl.renderers.library import warn_of_history
 
 # Few examples a property, for each runs on several tokenizers; the first one builds them.
 quick = settings(max_examples=40, deadline=None)
@@ -255,7 +251,7 @@ def test_parsing_takes_the_array_that_sampling_gives(tiny_tokenizer):
     assert renderer.parse_response(tokens)[0] == {"role": "assistant", "content": "four"}
 
 
-# ------------------------------------------------------------------------------------- reasoning
+# -------------------------------------------------------------------------------------- reasoning
 
 
 def test_reasoning_becomes_a_part_and_is_framed_again(tokenizers):
@@ -346,145 +342,3 @@ def test_a_format_that_rewrites_history_warns_and_gives_each_turn_its_own_exampl
         messages
     )
     assert only[1].sum() == 2
-
-
-# ------------------------------------------------------------------------------------ tool calls
-
-TOOLS = [{"name": "add", "description": "Adds.", "parameters": {"type": "object"}}]
-CALL = ToolCall(function=ToolCall.FunctionBody(name="add", arguments='{"left": 2}'))
-
-
-def test_a_tool_call_is_parsed_and_rendered_again(tiny_tokenizer):
-    renderer = get_renderer("qwen3_instruct", tiny_tokenizer)
-    messages = [
-        {"role": "user", "content": "2 + 2?"},
-        {"role": "assistant", "content": "I add.", "tool_calls": [CALL]},
-    ]
-    prompt = renderer.build_generation_prompt(messages[:1], tools=TOOLS)
-    assert '"name": "add"' in tiny_tokenizer.decode(prompt.to_ints())
-    example, _ = renderer.build_supervised_example(messages, tools=TOOLS)
-    assert example.to_ints()[: prompt.length] == prompt.to_ints()
-    parsed, termination = renderer.parse_response(example.to_ints()[prompt.length :])
-    assert termination
-    assert parsed["tool_calls"] == [CALL]
-    assert parsed["content"].strip() == "I add."
-    result = {"role": "tool", "content": "4", "name": "add", "tool_call_id": "1"}
-    following = tiny_tokenizer.decode(
-        renderer.build_generation_prompt([*messages, result]).to_ints()
-    )
-    assert "<tool_response>\n4\n</tool_response>" in following
-
-
-def test_a_broken_tool_call_is_kept_as_text(tiny_tokenizer):
-    renderer = get_renderer("qwen3_instruct", tiny_tokenizer)
-    tokens = tiny_tokenizer.encode('<tool_call>\n{"name": \n</tool_call><|im_end|>')
-    message, termination = renderer.parse_response(tokens)
-    assert termination
-    assert "tool_calls" not in message
-    assert [call.error for call in message["unparsed_tool_calls"]] == ["invalid_json"]
-
-
-def test_an_answer_in_json_is_no_tool_call_of_llama(tokenizers):
-    renderer = get_renderer("llama3", tokenizers("llama3"))
-    text = '{"name": "add", "parameters": {}}'
-    message, _ = renderer.parse_response(renderer.tokenizer.encode(text + "<|eot_id|>"))
-    assert message == {"role": "assistant", "content": text}
-
-
-# ----------------------------------------------------------------------------------- every family
-
-GPT_OSS = [name for name in FAMILIES if name.startswith("gpt_oss")]
-OFFLINE = [name for name in FAMILIES if name not in GPT_OSS]
-# Their templates begin an answer without reasoning otherwise than their prompts do.
-NEED_REASONING = {
-    name
-    for name in FAMILIES
-    if name.startswith(("qwen3_5", "qwen3_8", "qwen3.6", "nemotron"))
-    and not name.endswith("disable_thinking")
-} | {"deepseek-r1", "glm-5", "minimax-m2"}
-
-
-def test_every_format_of_the_library_has_a_name():
-    union = get_args(get_args(renderers.RendererConfig)[0])
-    known = {config.model_fields["name"].default for config in union}
-    assert known - {"auto", "default", "custom"} == {f.library_name for f in FAMILIES.values()}
-
-
-@pytest.mark.parametrize("name", OFFLINE)
-def test_every_family_trains_what_it_samples(name, tokenizers, caplog):
-    warn_of_other_start.cache_clear()
-    tokenizer = tokenizers("families")
-    renderer = get_renderer(name, tokenizer)
-    messages = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "It is 4."}]
-    prompt = renderer.build_generation_prompt(messages[:1]).to_ints()
-    model_input, weights = renderer.build_supervised_example(messages)
-    tokens = model_input.to_ints()
-    assert tokens[-1] in renderer.get_stop_sequences()
-    assert weights[-1] == 1
-    written = decode(tokenizer, [t for t, weight in zip(tokens, weights, strict=True) if weight])
-    assert "It is 4." in written
-    assert "2 + 2?" not in written
-    assert ("begins an answer otherwise" in caplog.text) == (name in NEED_REASONING)
-    if name in NEED_REASONING:
-        return
-    assert tokens[: len(prompt)] == prompt
-    assert weights.tolist() == [0] * len(prompt) + [1] * (len(tokens) - len(prompt))
-    message, termination = renderer.parse_response(tokens[len(prompt) :])
-    assert message == {"role": "assistant", "content": "It is 4."}
-    assert termination
-
-
-@pytest.mark.parametrize("name", GPT_OSS)
-def test_gpt_oss_works_or_says_that_it_lacks_its_vocabulary(name, tokenizers):
-    # Its library downloads the vocabulary, which works on some machines only.
-    with contextlib.suppress(ConfigError):
-        assert get_renderer(name, tokenizers("families")).get_stop_sequences()
-        return
-    with pytest.raises(ConfigError, match="vocab"):
-        get_renderer(name, tokenizers("families"))
-
-
-# -------------------------------------------------------------------------------------- bad input
-
-
-def test_a_tokenizer_of_another_family_is_refused(tokenizers):
-    with pytest.raises(ConfigError, match=r"get_renderer\('llama3'\): expected a tokenizer"):
-        get_renderer("llama3", tokenizers("qwen3"))
-
-
-def test_a_message_that_the_format_would_drop_is_refused(tokenizers):
-    renderer = get_renderer("qwen3_vl_instruct", tokenizers("qwen3"))
-    messages = [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]
-    with pytest.raises(UnsupportedError, match=r"messages\[1\] of role 'system'"):
-        renderer.build_generation_prompt(messages)
-
-
-def test_other_roles_cannot_answer(tiny_tokenizer):
-    renderer = get_renderer("qwen3_instruct", tiny_tokenizer)
-    with pytest.raises(UnsupportedError, match="role 'assistant' to answer"):
-        renderer.build_generation_prompt([{"role": "assistant", "content": "Hi."}], role="user")
-
-
-def test_what_the_library_refuses_names_its_reason(tokenizers):
-    renderer = get_renderer("llama3", tokenizers("llama3"))
-    messages = [{"role": "assistant", "content": "", "tool_calls": [CALL, CALL]}]
-    with pytest.raises(RequestError, match="single tool call"):
-        renderer.build_generation_prompt(messages)
-
-
-def test_weights_need_a_tokenizer_with_offsets(tiny_tokenizer):
-    class Slow:
-        """The same tokenizer without character offsets, as slow ones are."""
-
-        def __call__(self, *texts, **options):
-            raise NotImplementedError
-
-        def __getattr__(self, attribute):
-            return getattr(tiny_tokenizer, attribute)
-
-    renderer = get_renderer("qwen3_instruct", Slow())
-    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    fast = get_renderer("qwen3_instruct", tiny_tokenizer)
-    assert renderer.build_generation_prompt(messages) == fast.build_generation_prompt(messages)
-    with pytest.raises(UnsupportedError, match="character offsets"):
-        renderer.build_supervised_example(messages)

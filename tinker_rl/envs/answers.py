@@ -6,8 +6,9 @@ import inspect
 from typing import Any
 
 from tinker_rl.errors import RequestError
+from tinker_rl.renderers import ToolSpec
 
-__all__ = ["answer_of", "check_messages", "named"]
+__all__ = ["answer_of", "check_messages", "checked_tools", "named", "over"]
 
 
 async def answer_of(owner: Any, method: str, /, *args: Any, **options: Any) -> Any:
@@ -40,6 +41,34 @@ def check_messages(where: str, messages: Any) -> None:
                 f"{where}[{place}]: expected a message, a dict with role and content; got "
                 f"{_shortened(message)}. Write {{'role': 'user', 'content': ...}}."
             )
+
+
+def checked_tools(where: str, tools: Any) -> list[ToolSpec] | None:
+    """Tools as a renderer takes them; None if there are none.
+
+    Args:
+        where: Whose they are.
+        tools: May be anything.
+    Raises:
+        RequestError: naming the first that is none.
+    """
+    listed: list[Any] = list(tools) if isinstance(tools, list | tuple) else [tools]  # pyright: ignore[reportUnknownArgumentType]
+    for tool in listed:
+        if not (isinstance(tool, dict) and tool.keys() >= ToolSpec.__required_keys__):
+            raise RequestError(
+                f"{where}: expected a list of tools for the prompt; got {_shortened(tool)} in it. "
+                "Write {'name': ..., 'description': ..., 'parameters': <JSON schema>}, and give "
+                "what is something else another name."
+            )
+    return listed or None
+
+
+def over(env: Any) -> RequestError:
+    """To be raised by an environment that is asked to go on after its end."""
+    return RequestError(
+        f"{type(env).__name__}.step: expected no action after the end of the episode; got one. "
+        "Make a new environment for each episode."
+    )
 
 
 def named(value: Any) -> str:

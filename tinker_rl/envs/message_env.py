@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from tinker_rl.completers.types import StopCondition
-from tinker_rl.envs.answers import check_messages, named
+from tinker_rl.envs.answers import check_messages, checked_tools, named, over
 from tinker_rl.envs.blocking import RunsIn, call_env
 from tinker_rl.envs.types import (
     Action,
@@ -22,10 +23,16 @@ from tinker_rl.envs.types import (
     make_plain,
 )
 from tinker_rl.errors import ConfigError, RequestError
-from tinker_rl.renderers import Message, Renderer
+from tinker_rl.renderers import Message, Renderer, ToolSpec
 from tinker_rl.types import ModelInput
 
-__all__ = ["EnvFromMessageEnv", "MessageEnv", "MessageStepResult", "users_method"]
+__all__ = [
+    "EnvFromMessageEnv",
+    "MessageEnv",
+    "MessageStepResult",
+    "hears_early_end",
+    "users_method",
+]
 
 
 class MessageStepResult(msgspec.Struct, frozen=True):
@@ -59,6 +66,15 @@ class MessageEnv(ABC):
     runs_in: RunsIn = "loop"
     """Where its methods run, as in `Env.runs_in`; the renderer stays in the event loop."""
 
+    rewrites_history: bool = False
+    """Whether `next_messages` need not begin with the messages before them and the policy's, as in
+    `Env.rewrites_history`."""
+
+    tools: Sequence[ToolSpec] = ()
+    """Tools that the policy may call, the same all through the episode: the prompt tells of them in
+    the words of the chat format. Calls come as `tool_calls` of a message, and are answered by
+    messages of role `tool`."""
+
     @abstractmethod
     async def initial_observation(self) -> list[Message]:
         """The conversation that the policy answers first."""
@@ -66,6 +82,20 @@ class MessageEnv(ABC):
     @abstractmethod
     async def step(self, message: Message) -> MessageStepResult:
         """Answer the policy's message."""
+
+    async def on_early_end(self, stop_reason: StopReason) -> None:
+        """Hear that the episode is over, though no answer of its own had ended it.
+
+        Called once, in place of a further `step`: the policy's message was cut off or cannot be
+        read, there is no room for another, or a limit of the run was met. What the message earns
+        is for `EnvFromMessageEnv` to say. An environment that others wait for, as players of a
+        game do, tells them here.
+
+        Args:
+            stop_reason: Why: `max_tokens` for a message that was cut off, `parse_error` for one
+                that cannot be read, `context_overflow`, `max_turns` and so on.
+        """
+        return
 
 
 class EnvFromMessageEnv(Env):
@@ -76,8 +106,9 @@ class EnvFromMessageEnv(Env):
     episode is one training sequence. Elsewhere the conversation is rendered anew.
 
     Where the episode ends is the environment's business; that a message was cut off or cannot be
-    read is dealt with here, and the environment is not asked. There are three ways to deal with a
-    message that cannot be read, each at the price of `failed_parse_reward`:
+    read is dealt with here, and the environment is not asked. If the episode ends on that,
+    `MessageEnv.on_early_end` is told. There are three ways to deal with a message that cannot be
+    read, each at the price of `failed_parse_reward`:
 
     - the episode ends (the default);
     - `terminate_on_parse_error=False`: the policy tries again from the observation that it had;
@@ -129,9 +160,11 @@ class EnvFromMessageEnv(Env):
         self.context_overflow_reward = context_overflow_reward
         self.parse_error_message = parse_error_message
         self._stop_condition = renderer.get_stop_sequences()
+        self._tools: list[ToolSpec] | None = None
         self._messages: list[Message] = []
         self._shown: list[Message] = []
         self._observation = ModelInput.empty()
+        self._is_over = False
 
     async def initial_observation(self) -> tuple[Observation, StopCondition]:
         messages = await call_env(self.message_env, "initial_observation")
@@ -142,9 +175,12 @@ class EnvFromMessageEnv(Env):
                 f"{where}: expected a message that the policy can answer; got none. Begin with "
                 "{'role': 'user', 'content': ...}."
             )
+        name = type(self.message_env).__name__
+        self._tools = checked_tools(f"{name}.tools", getattr(self.message_env, "tools", ()))
+        self._is_over = False
         self._messages = list(messages)
         self._shown = list(self._messages)
-        self._observation = self.renderer.build_generation_prompt(self._messages)
+        self._observation = self._rendered(self._messages)
         return self._observation, self._stop_condition
 
     async def step(self, action: Action, *, extra: ActionExtra | None = None) -> StepResult:
@@ -153,22 +189,37 @@ class EnvFromMessageEnv(Env):
                 "EnvFromMessageEnv.step: expected a call of initial_observation first; got none. "
                 "Play an environment from its beginning."
             )
+        if self._is_over:
+            raise over(self)
+        result = await self._answer(action, extra)
+        self._is_over = result.episode_done
+        return result
+
+    async def on_early_end(self, stop_reason: StopReason) -> None:
+        self._is_over = True
+        if hears_early_end(self.message_env):
+            await call_env(self.message_env, "on_early_end", stop_reason)
+
+    async def _answer(self, action: Action, extra: ActionExtra | None) -> StepResult:
+        self.rewrites_history = bool(getattr(self.message_env, "rewrites_history", False))
         if extra is not None and extra.get("stop_reason") == "length":
-            return self._end(self.context_overflow_reward, StopReason.MAX_TOKENS)
+            cut_off = StopReason.MAX_TOKENS
+            return await self._end(self.context_overflow_reward, cut_off, {"parse_error": 0.0})
         message, termination = self.renderer.parse_response(action)
         if not termination.is_clean:
-            return self._unreadable(action, message)
+            return await self._unreadable(action, message)
         result = self._checked(await call_env(self.message_env, "step", message))
         self._take_over(action, message, result)
         if not result.episode_done and self._overflows(self._observation):
             reason = StopReason.CONTEXT_OVERFLOW
-            return self._end(self.context_overflow_reward, reason, result.metrics, result.logs)
+            metrics: Metrics = {"parse_error": 0.0, **result.metrics}
+            return await self._end(self.context_overflow_reward, reason, metrics, result.logs)
         return StepResult(
             reward=result.reward,
             episode_done=result.episode_done,
             next_observation=self._observation,
             next_stop_condition=result.next_stop_condition or self._stop_condition,
-            metrics=result.metrics,
+            metrics={"parse_error": 0.0, **result.metrics},
             logs=result.logs,
             stop_reason=result.stop_reason,
         )
@@ -213,27 +264,36 @@ class EnvFromMessageEnv(Env):
             if not new and is_last:
                 return ModelInput.from_ints([*self._observation.to_ints(), *action])
             if new and all(later["role"] != "assistant" for later in new):
-                extended = self.renderer.extend_generation_prompt(self._observation, action, new)
+                extended = self.renderer.extend_generation_prompt(
+                    self._observation, action, new, tools=self._tools
+                )
                 if extended is not None:
                     return extended
-        return self.renderer.build_generation_prompt(shown)
+            self.rewrites_history = True  # the format's doing, or another's message in between
+        return self._rendered(shown)
+
+    def _rendered(self, messages: list[Message]) -> Observation:
+        return self.renderer.build_generation_prompt(messages, tools=self._tools)
 
     def _overflows(self, observation: Observation) -> bool:
         if self.max_trajectory_tokens is None:
             return False
         return observation.length + (self.max_generation_tokens or 1) > self.max_trajectory_tokens
 
-    def _unreadable(self, action: Action, message: Message) -> StepResult:
+    async def _unreadable(self, action: Action, message: Message) -> StepResult:
         metrics: Metrics = {"parse_error": 1.0}
         if self.terminate_on_parse_error:
-            return self._end(self.failed_parse_reward, StopReason.PARSE_ERROR, metrics)
+            return await self._end(self.failed_parse_reward, StopReason.PARSE_ERROR, metrics)
         if self.parse_error_message is not None:
             told = Message(role="user", content=self.parse_error_message)
             shown = [*self._shown, message, told]
             observation = self._observe(action, shown, len(shown) - 1, is_last=False)
             if self._overflows(observation):
-                return self._end(self.failed_parse_reward, StopReason.CONTEXT_OVERFLOW, metrics)
+                reason = StopReason.CONTEXT_OVERFLOW
+                return await self._end(self.failed_parse_reward, reason, metrics)
             self._shown, self._observation = shown, observation
+        else:
+            self.rewrites_history = True  # the policy sees what it saw, without what it wrote
         return StepResult(
             reward=self.failed_parse_reward,
             episode_done=False,
@@ -242,22 +302,30 @@ class EnvFromMessageEnv(Env):
             metrics=metrics,
         )
 
-    def _end(
+    async def _end(
         self,
         reward: float,
         stop_reason: StopReason,
-        metrics: Metrics | None = None,
+        metrics: Metrics,
         logs: Logs | None = None,
     ) -> StepResult:
+        await self.on_early_end(stop_reason)
         return StepResult(
             reward=reward,
             episode_done=True,
             next_observation=ModelInput.empty(),
             next_stop_condition=self._stop_condition,
-            metrics=metrics or {},
+            metrics=metrics,
             logs=logs or {},
             stop_reason=stop_reason,
         )
+
+
+def hears_early_end(env: Any) -> bool:
+    """Whether its class has an `on_early_end` of its own: else there is nothing to call."""
+    method = users_method(env, "on_early_end")
+    ours = None, Env.on_early_end, MessageEnv.on_early_end
+    return getattr(method, "__func__", method) not in ours
 
 
 def users_method(env: Any, name: str) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tinker_rl.completers.types import StopCondition
+from tinker_rl.envs.answers import over
 from tinker_rl.envs.types import (
     Action,
     ActionExtra,
@@ -37,6 +38,8 @@ class ProblemEnv(Env):
     end as the renderer's format asks, is not in format.
     """
 
+    _is_over = False
+
     def __init__(
         self,
         renderer: Renderer,
@@ -64,7 +67,11 @@ class ProblemEnv(Env):
 
     @abstractmethod
     def check_answer(self, sample_str: str) -> bool:
-        """Whether the answer is right. What it raises is a failure of the environment."""
+        """Whether the answer is right. What it raises is a failure of the environment.
+
+        A number is taken as it is, as reward and as the metric `correct`: for partial credit, give
+        one from 0 to 1.
+        """
 
     @abstractmethod
     def check_format(self, sample_str: str) -> bool:
@@ -80,11 +87,14 @@ class ProblemEnv(Env):
         return self.renderer.get_stop_sequences()
 
     async def initial_observation(self) -> tuple[Observation, StopCondition]:
+        self._is_over = False
         question = Message(role="user", content=self.get_question())
         prompt = self.renderer.build_generation_prompt([*self.convo_prefix, question])
         return prompt, self.stop_condition
 
     async def step(self, action: Action, *, extra: ActionExtra | None = None) -> StepResult:
+        if self._is_over:
+            raise over(self)
         message, termination = self.renderer.parse_response(action)
         text = get_text_content(message)
         strict = self.require_stop_sequence_for_format
@@ -92,6 +102,7 @@ class ProblemEnv(Env):
         format_ok = float(ended_well and self.check_format(text))
         correct = float(self.check_answer(text))
         cut_off = extra is not None and extra.get("stop_reason") == "length"
+        self._is_over = True
         return StepResult(
             reward=self.format_coef * (format_ok - 1.0) + correct,
             episode_done=True,

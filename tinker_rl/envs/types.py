@@ -271,13 +271,18 @@ class Env(ABC):
     """Where its methods run: `thread` if they wait without awaiting, `process` if they compute for
     long; then they have an event loop of their own there."""
 
+    rewrites_history: bool = False
+    """Whether an observation need not begin with the one before it and the action: such an episode
+    becomes several training sequences. It may be set after each step, for the observation that the
+    step gave."""
+
     @abstractmethod
     async def initial_observation(self) -> tuple[Observation, StopCondition]:
         """What the policy sees first, and what ends its first action."""
 
     @abstractmethod
     async def step(self, action: Action, *, extra: ActionExtra | None = None) -> StepResult:
-        """Answer an action.
+        """Answer an action. After the end of the episode, raise.
 
         An environment that does not care for `extra` may leave the parameter out.
 
@@ -285,6 +290,18 @@ class Env(ABC):
             action: Sampled token ids, the stop token included.
             extra: What else is known of the action.
         """
+
+    async def on_early_end(self, stop_reason: StopReason) -> None:
+        """Hear that the episode is over, though no answer of its own had ended it.
+
+        Called once, after the last step: a limit of the run was met. An environment that others
+        wait for, as players of a game do, tells them here. A failed episode is not told of: it
+        ends the episodes that are `linked` to it, and `EnvGroupBuilder.cleanup` comes in any case.
+
+        Args:
+            stop_reason: Why, such as `max_turns`.
+        """
+        return
 
 
 class EnvGroupBuilder(ABC):

@@ -85,7 +85,13 @@ class LibraryRenderer(Renderer):
 
     def _parse(self, tokens: list[int]) -> Message:
         text = self._decode(tokens)
-        parsed = self._library.parse_response(tokens, prompt_ids=self._header)
+        try:
+            parsed = self._library.parse_response(tokens, prompt_ids=self._header)
+        except (ValueError, RecursionError):  # numbers too long for Python, brackets too deep
+            if not self.family.tool_calls:
+                return Message(role="assistant", content=text)
+            unread = UnparsedToolCall(raw_text=text, error="invalid_json")
+            return Message(role="assistant", content="", unparsed_tool_calls=[unread])
         calls = parsed.tool_calls if self.family.tool_calls else []
         if not calls and self.family.thinking != "separate":
             return _inline_message(text, self.family.thinking)
@@ -95,14 +101,17 @@ class LibraryRenderer(Renderer):
             thinking = ThinkingPart(type="thinking", thinking=parsed.reasoning_content)
             rest = [TextPart(type="text", text=content)] if content else []
             message["content"] = [thinking, *rest]
-        good = [call for call in calls if call.status == "ok"]
+        errors = [_error_of(call) for call in calls]
+        good = [call for call, error in zip(calls, errors, strict=True) if not error]
         if good:
             message["tool_calls"] = [_tool_call(call) for call in good]
-        bad = [call for call in calls if call.status != "ok"]
+        bad = [
+            UnparsedToolCall(raw_text=call.raw, error=error)
+            for call, error in zip(calls, errors, strict=True)
+            if error
+        ]
         if bad:
-            message["unparsed_tool_calls"] = [
-                UnparsedToolCall(raw_text=call.raw, error=str(call.status)) for call in bad
-            ]
+            message["unparsed_tool_calls"] = bad
         return message
 
     def _untrimmed(self, content: str, text: str) -> str:
@@ -303,6 +312,14 @@ def _inline_message(text: str, thinking: ThinkingStyle) -> Message:
     if tagged[2]:
         parts.append(TextPart(type="text", text=tagged[2]))
     return Message(role="assistant", content=parts)
+
+
+def _error_of(call: library.ParsedToolCall) -> str:
+    """What is wrong with a call; empty if nothing is."""
+    if call.status != "ok":
+        return str(call.status)
+    # The library takes any JSON for a name.
+    return "" if isinstance(call.name, str | None) else "name_is_no_text"  # pyright: ignore[reportUnnecessaryIsInstance]
 
 
 def _tool_call(call: library.ParsedToolCall) -> ToolCall:
