@@ -10,7 +10,8 @@ import pytest
 import tinker_rl
 
 ROOT = Path(tinker_rl.__file__).parent
-GROUND = {"types", "errors", "futures", "requests", "backend", "losses", "actors", "openmp"}
+GROUND = {"types", "errors", "words", "futures", "requests", "backend"}
+GROUND |= {"losses", "actors", "openmp"}
 MODELS = {"lineup", "hub", "tokenizers", "architectures", "hyperparam_utils"}
 BELOW = {  # what each part may import, besides itself and the ground
     **{part: set() for part in GROUND},
@@ -34,6 +35,7 @@ BELOW = {  # what each part may import, besides itself and the ground
 BELOW["rl"] = {*BELOW, "server", "cluster"} - {"engine", "server", "cluster", "wire"}
 for part in ("supervised", "preference", "evaluation"):
     BELOW[part] = BELOW["rl"] | {"rl"}
+BELOW["viewer"] = BELOW["rl"] | {"rl"}
 BELOW["testing"] = set(BELOW)
 BELOW["recipes"] = set(BELOW)
 BELOW["cli"] = set(BELOW)
@@ -104,7 +106,7 @@ def test_clients_meet_the_engine_in_one_place():
 def test_the_engine_is_imported_when_it_is_opened_and_not_before():
     """`import tinker_rl` and the parts that run in workers start fast: without torch."""
     parts = ["envs", "completers", "policies", "renderers", "rl", "clients", "data", "lineup"]
-    parts += ["architectures", "hyperparam_utils", "memory_plan"]
+    parts += ["architectures", "hyperparam_utils", "memory_plan", "viewer"]
     heavy = ["torch", "transformers", "peft", "tinker_rl.engine"]
     script = (
         f"import sys\n"

@@ -8,6 +8,7 @@ from importlib import import_module
 COMMANDS = {
     "doctor": "what this machine has, what is wrong with it, and whether a model fits",
     "journal": "what a run of reinforcement learning did: its steps, its groups, one group's text",
+    "view": "a run to look at in a browser: curves, where the time went, every episode",
 }
 """Modules of `tinker_rl.cli`, each with a function `run`."""
 

@@ -44,6 +44,12 @@ def make_learner() -> Callable[..., Learner]:
     return make
 
 
+@pytest.fixture(scope="module")
+def learner(make_learner) -> Learner:
+    """One for the tests of a file."""
+    return make_learner()
+
+
 @pytest.fixture(scope="session")
 def run() -> Callable:
     """Does all steps of a forward_backward and gives its result."""
@@ -152,3 +158,29 @@ def service():
     options = EngineOptions(sampler="embedded")  # vLLM would start for a quarter of a minute
     with ServiceClient(engine_options=options) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def num_ties() -> Callable:
+    """Compares samples of the same seeds, and counts the draws that rounding decided otherwise.
+
+    A random number may fall so near the border of two tokens (neighbours in the vocabulary), or two
+    tokens may be so equally likely, that the last bits of a logprob say which is taken. What comes
+    after it is another sample.
+    """
+
+    def num_ties(got, expected) -> int:
+        found = 0
+        for one, other in zip(got, expected, strict=True):
+            pairs = zip(one.tokens, other.tokens, strict=False)
+            same = next((n for n, (a, b) in enumerate(pairs) if a != b), None)
+            np.testing.assert_allclose(one.logprobs[:same], other.logprobs[:same], atol=1e-4)
+            if same is None:
+                assert (one.stop_reason, one.tokens) == (other.stop_reason, other.tokens)
+                continue
+            found += 1
+            neighbours = abs(one.tokens[same] - other.tokens[same]) == 1
+            assert neighbours or abs(one.logprobs[same] - other.logprobs[same]) < 1e-4
+        return found
+
+    return num_ties

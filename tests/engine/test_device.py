@@ -46,19 +46,27 @@ def test_calls_run_one_by_one_in_their_order_off_the_loop(device, backend):
 
 
 def test_two_that_submit_when_answered_alternate(device, backend):
-    order = []
+    """However late the loop answers: each call goes on until the other's next one waits."""
+    order, left = [], {"learner": 10, "sampler": 10}
+
+    def call(name, other):
+        left[name] -= 1
+        order.append(name)
+        while left[other] and device._calls.empty():
+            time.sleep(0.001)
 
     async def main():
-        async def work(name):
+        async def work(name, other):
             for _ in range(10):
-                await device.run(lambda: (time.sleep(0.002), order.append(name)))
+                await device.run(call, name, other)
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(work, "learner")
-            tasks.start_soon(work, "sampler")
+            tasks.start_soon(work, "learner", "sampler")
+            tasks.start_soon(work, "sampler", "learner")
 
     anyio.run(main, backend=backend)
-    assert all(one != other for one, other in pairwise(order[1:-1]))
+    assert len(order) == 20
+    assert all(one != other for one, other in pairwise(order))
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(2), KeyboardInterrupt()])

@@ -161,6 +161,6 @@ def test_positions_that_a_mask_leaves_out_cost_no_backward_pass(
     np.testing.assert_allclose(
         output.loss_fn_outputs[0]["logprobs"].to_numpy(),
         plain.loss_fn_outputs[0]["logprobs"].to_numpy(),
-        atol=1e-5,
+        atol=3e-5,
     )
     take_gradients(learner)

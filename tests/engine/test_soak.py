@@ -17,7 +17,7 @@ def live():
     return len(found), sum(dict(found.values()).values())
 
 
-def test_two_hundred_adapters_leave_no_tensor_behind(make_learner, run, make_data):
+def test_forty_adapters_leave_no_tensor_behind(make_learner, run, make_data):
     learner = make_learner()
     learner.create("stays", LoraConfig(rank=4, seed=0))
     data = make_data([12, 7])
@@ -36,7 +36,7 @@ def test_two_hundred_adapters_leave_no_tensor_behind(make_learner, run, make_dat
         use(number)
     before = live()
     modules = sum(1 for _ in learner._model.modules())
-    for number in range(4, 204):
+    for number in range(4, 44):  # every rank five times
         use(number)
     assert live() == before
     assert sum(1 for _ in learner._model.modules()) == modules

@@ -60,7 +60,7 @@ def test_a_matrix_of_targets_is_the_sum_of_its_columns(
         for output in outputs
     ]
     np.testing.assert_array_equal(flat[0], flat[1])
-    np.testing.assert_allclose(flat[0], flat[2], atol=1e-5)
+    np.testing.assert_allclose(flat[0], flat[2], atol=3e-5)
     assert outputs[0].metrics["loss:sum"] == outputs[1].metrics["loss:sum"]
     assert outputs[0].metrics["loss:sum"] == pytest.approx(
         outputs[2].metrics["loss:sum"], rel=1e-4, abs=1e-4

@@ -13,9 +13,39 @@ from tinker_rl.types import AdamParams, Datum, EncodedTextChunk, ModelInput, Sam
 
 PROMPT = ModelInput.from_ints([5, 6, 7])
 KEY = EpisodeKey(run_seed=1, group=2, member=3)
+LIMIT = 60
+"""Tokens of an action, a few times as many as a step of training and a publish take steps."""
 
 
 numbers = itertools.count()
+
+
+class Steps:
+    """Decoding steps of the sampler, one a burst, so that a publish takes few of them."""
+
+    def __init__(self):
+        self.count = 0
+
+    async def pass_by(self, number, is_over=lambda: False):
+        """Wait until the sampler has worked so often, or until nothing is left for it to do."""
+        end = self.count + number
+        while self.count < end and not is_over():  # noqa: ASYNC110, a thread counts
+            await anyio.sleep(0.001)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def steps():
+    """Counts the steps of all samplers."""
+    counted, burst = Steps(), EmbeddedSampler.burst
+
+    def one_step(sampler, seconds):
+        done = burst(sampler, 0.0)
+        counted.count += 1
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EmbeddedSampler, "burst", one_step)
+        yield counted
 
 
 async def learn(client):
@@ -36,16 +66,16 @@ async def live(service, **options):
     return policy, client
 
 
-async def expected(policy, key, turn, action, stop, limit):
+async def expected(policy, key, turn, action, stop):
     """The tokens and logprobs of an action, part by part, as pinned versions sample them."""
     tokens, logprobs = [], []
     for part, (version, count) in enumerate(action.spans):
         seed = key.sampling_seed(turn, part)
-        params = SamplingParams(max_tokens=limit - len(tokens), seed=seed, stop=stop)
+        params = SamplingParams(max_tokens=count, seed=seed, stop=stop)
         prompt = PROMPT.append(EncodedTextChunk(tuple(tokens))) if tokens else PROMPT
         response = await policy.pinned(version).sampling_client.sample_async(prompt, 1, params)
-        tokens += response.sequences[0].tokens[:count]
-        logprobs += response.sequences[0].logprobs[:count]
+        tokens += response.sequences[0].tokens
+        logprobs += response.sequences[0].logprobs
     return tokens, logprobs
 
 
@@ -59,7 +89,7 @@ def test_every_turn_takes_the_version_that_is_newest_at_its_start(service, backe
             action = await completer(PROMPT, [])
             versions.append(action.policy_version)
             assert action.version_spans is None
-            whole = await expected(policy, KEY, version - 1, action, [], 5)
+            whole = await expected(policy, KEY, version - 1, action, [])
             assert (action.tokens, action.logprobs) == whole
             await learn(client)
             await policy.publish(version)
@@ -72,7 +102,7 @@ def test_every_turn_takes_the_version_that_is_newest_at_its_start(service, backe
 
 def test_with_refresh_at_turns_an_action_keeps_its_version_to_its_end(service, backend):
     async def go():
-        policy, _ = await live(service, max_tokens=400, refresh="turn")
+        policy, _ = await live(service, max_tokens=80, refresh="turn")
         actions = []
         async with anyio.create_task_group() as tasks:
 
@@ -83,22 +113,22 @@ def test_with_refresh_at_turns_an_action_keeps_its_version_to_its_end(service, b
             await anyio.wait_all_tasks_blocked()
             await policy.publish(1)
             policy.retire(1)
-        assert actions[0].spans == ((0, 400),)
+        assert actions[0].spans == ((0, 80),)
 
     anyio.run(go, backend=backend)
 
 
 @given(
-    pauses=st.lists(st.floats(0, 0.15), min_size=1, max_size=3),
+    pauses=st.lists(st.integers(0, 30), min_size=1, max_size=3),
     num_episodes=st.integers(1, 3),
     stop=st.sampled_from([[], list(range(0, 1024, 199)), ["ing", "\n\n"], ["e", "12"]]),
 )
 @settings(max_examples=6, deadline=None)
-def test_a_publish_takes_over_what_is_being_sampled(service, pauses, num_episodes, stop):
+def test_a_publish_takes_over_what_is_being_sampled(service, steps, pauses, num_episodes, stop):
     """Each part is, bit for bit, what its version samples from the tokens so far."""
 
     async def go():
-        policy, client = await live(service, max_tokens=200, refresh="publish")
+        policy, client = await live(service, max_tokens=LIMIT, refresh="publish")
         keys = [EpisodeKey(run_seed=1, group=0, member=i) for i in range(num_episodes)]
         actions = {}
         async with anyio.create_task_group() as tasks:
@@ -109,14 +139,14 @@ def test_a_publish_takes_over_what_is_being_sampled(service, pauses, num_episode
             for key in keys:
                 tasks.start_soon(act, key)
             for version, pause in enumerate(pauses, 1):
-                await anyio.sleep(pause)
+                await steps.pass_by(pause, lambda: len(actions) == num_episodes)
                 await learn(client)
                 await policy.publish(version)
         assert len(policy._in_flight) == 0
         decode = policy.pinned(0).sampling_client.get_tokenizer().decode
         for key in keys:
             action = actions[key.member]
-            whole = await expected(policy, key, 0, action, stop, 200)
+            whole = await expected(policy, key, 0, action, stop)
             assert (action.tokens, action.logprobs) == whole
             assert action.token_versions == sorted(action.token_versions)
             check_end(action, stop, decode)
@@ -135,15 +165,15 @@ def check_end(action, stop, decode):
         assert met.index(True) == len(met) - 1
     else:
         assert action.stop_reason == "length"
-        assert len(met) == 200
+        assert len(met) == LIMIT
         assert not any(met)
 
 
-def test_a_publish_reaches_samples_that_run_and_samples_that_wait(service, backend):
+def test_a_publish_reaches_samples_that_run_and_samples_that_wait(service, steps, backend):
     """The sampler takes one request at a time, so the last ones have not begun."""
 
     async def go():
-        policy, client = await live(service, max_tokens=200, refresh="publish")
+        policy, client = await live(service, max_tokens=LIMIT, refresh="publish")
         await learn(client)
         actions = []
         async with anyio.create_task_group() as tasks:
@@ -152,15 +182,15 @@ def test_a_publish_reaches_samples_that_run_and_samples_that_wait(service, backe
                 key = EpisodeKey(run_seed=1, group=0, member=member)
                 actions.append(await policy.completer(key)(PROMPT, []))
 
-            for member in range(8):
+            for member in range(5):
                 tasks.start_soon(act, member)
-            await anyio.sleep(0.02)
+            await steps.pass_by(5)
             await policy.publish(1)
         versions = [tuple(version for version, _ in action.spans) for action in actions]
         assert {(0, 1), (1,)} <= set(versions)
         for action, (first, *_) in zip(actions, versions, strict=True):
             assert action.policy_version == first
-            assert (len(action.tokens), action.stop_reason) == (200, "length")
+            assert (len(action.tokens), action.stop_reason) == (LIMIT, "length")
 
     anyio.run(go, backend=backend)
 
@@ -170,7 +200,7 @@ def test_a_publish_that_fails_leaves_the_old_version_acting(service, backend, mo
         raise RuntimeError("no room for the weights")
 
     async def go():
-        policy, client = await live(service, max_tokens=200, refresh="publish")
+        policy, client = await live(service, max_tokens=LIMIT, refresh="publish")
         await learn(client)
         actions = []
         async with anyio.create_task_group() as tasks:
@@ -185,7 +215,7 @@ def test_a_publish_that_fails_leaves_the_old_version_acting(service, backend, mo
                 with pytest.raises(Exception, match="no room for the weights"):
                     await policy.publish(1)
         assert policy.policy_version == 0
-        assert actions[0].spans == ((0, 200),)
+        assert actions[0].spans == ((0, LIMIT),)
         assert (await policy.completer(KEY)(PROMPT, [])) == actions[0]
 
     anyio.run(go, backend=backend)

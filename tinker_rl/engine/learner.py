@@ -65,6 +65,8 @@ class Adapter:
     config: LoraConfig
     peft_config: peft.LoraConfig
     params: dict[str, nn.Parameter]
+    tensors: dict[str, Tensor]
+    """The parameters themselves, under the names of a peft adapter file."""
     optimizer: torch.optim.AdamW
     gradients: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Sums over the requests since the last step; empty when there was none."""
@@ -117,7 +119,8 @@ class Learner:
         self._model = lora.add_adapter(self._model, name, settings, seed % 2**63)
         params = lora.adapter_parameters(self._model, name)
         optimizer = make_optimizer(params.values())
-        self._adapters[name] = Adapter(name, config, settings, params, optimizer)
+        tensors = lora.adapter_tensors(self._model, name)
+        self._adapters[name] = Adapter(name, config, settings, params, tensors, optimizer)
         self._active = None
         return self._adapters[name]
 
@@ -133,13 +136,16 @@ class Learner:
 
     def weights(self, name: str) -> dict[str, Tensor]:
         """A copy of the adapter's tensors, named as in a peft adapter file."""
-        state = lora.adapter_state(cast(peft.PeftModel, self._model), name)
-        return {key: value.detach().clone().contiguous() for key, value in state.items()}
+        tensors = self._adapters[name].tensors
+        return {key: value.clone().contiguous() for key, value in tensors.items()}
 
     def load_weights(self, name: str, state: dict[str, Tensor]) -> None:
-        """Overwrite the adapter's tensors; gradients waiting for a step are dropped."""
-        lora.load_adapter_state(cast(peft.PeftModel, self._model), name, state)
-        self._adapters[name].gradients.clear()
+        """Overwrite the adapter's tensors; gradients waiting for a step are dropped. Names and
+        shapes were checked by the caller."""
+        adapter = self._adapters[name]
+        for key, value in state.items():
+            adapter.tensors[key].copy_(value)
+        adapter.gradients.clear()
 
     def _activate(self, name: str) -> None:
         if self._active != name:

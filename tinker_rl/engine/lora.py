@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import msgspec
 import peft
 import torch
-from peft.utils.save_and_load import get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils.save_and_load import get_peft_model_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -26,9 +26,8 @@ from tinker_rl.types import LoraConfig
 __all__ = [
     "LinearLayers",
     "adapter_parameters",
-    "adapter_state",
+    "adapter_tensors",
     "add_adapter",
-    "load_adapter_state",
     "lora_scale",
     "peft_config",
     "remove_adapter",
@@ -169,13 +168,11 @@ def adapter_parameters(model: peft.PeftModel, name: str) -> dict[str, nn.Paramet
     return {n: p for n, p in model.named_parameters() if f".{name}." in n}
 
 
-def adapter_state(model: peft.PeftModel, name: str) -> dict[str, Tensor]:
-    """The adapter's tensors under the names of a peft adapter file; views, not copies."""
-    with _expected_warnings():
-        return get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+def adapter_tensors(model: peft.PeftModel, name: str) -> dict[str, Tensor]:
+    """The adapter's tensors under the names of a peft adapter file, detached: views, not copies.
 
-
-def load_adapter_state(model: peft.PeftModel, name: str, state: dict[str, Tensor]) -> None:
-    """Overwrite the adapter's tensors in place. Names and shapes were checked by the caller."""
+    peft walks through the whole model for them, so ask once.
+    """
     with _expected_warnings():
-        set_peft_model_state_dict(model, state, adapter_name=name)
+        state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    return {key: value.detach() for key, value in state.items()}

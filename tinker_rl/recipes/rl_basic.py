@@ -24,7 +24,9 @@ import msgspec
 from rich.console import Console
 
 from tinker_rl.envs import get_dataset_builder
+from tinker_rl.errors import UnknownNameError, choices
 from tinker_rl.lineup import model_path, renderer_name
+from tinker_rl.losses import BUILT_IN, registered_losses
 from tinker_rl.policies import Refresh
 from tinker_rl.recipes.command import INTERRUPTED, run_command
 from tinker_rl.recipes.sampler import SamplerName, choose_sampler, open_service
@@ -39,6 +41,7 @@ from tinker_rl.rl import (
 )
 from tinker_rl.rl import Config as TrainConfig
 from tinker_rl.rl import main as train
+from tinker_rl.rl.corrections import TRUNCATED_IMPORTANCE_SAMPLING
 
 LARGE_GPU_GB = 40
 """Memory from which a GPU holds Llama-3.1-8B in bfloat16 with room to train and sample."""
@@ -89,6 +92,9 @@ class Config:
     )
     seed: int = chz.field(default=0, doc="Of the problems, the adapter and the sampler.")
     log_path: str | None = chz.field(default=None, doc="Folder of the run; runs/rl_basic/...")
+    loggers: list[str] = chz.field(
+        default_factory=list, doc="Beside metrics.jsonl: tensorboard,wandb,trackio."
+    )
     behavior_if_log_dir_exists: LogdirBehavior = chz.field(
         default="ask", doc="When log_path holds a run of other options: resume|delete|ask|raise."
     )
@@ -139,6 +145,7 @@ def train_config(config: Config, model: str, dataset: str, console: Console) -> 
     """The options of `rl.train` that the recipe's options stand for."""
     defaults = TINY.get(dataset, LARGE) if model == "tiny" else LARGE
     model_path(model)  # an unknown model is an error now, not after the data is loaded
+    _check_loss(config.loss_fn)
     renderer = config.renderer_name or renderer_name(model)
     slug = f"{Path(model).name}_{dataset}_seed{config.seed}"
     max_steps = defaults.max_steps if config.max_steps is None else config.max_steps
@@ -175,8 +182,18 @@ def train_config(config: Config, model: str, dataset: str, console: Console) -> 
         on_weight_sync_error=config.on_weight_sync_error,
         seed=config.seed,
         log_path=config.log_path or f"runs/rl_basic/{slug}",
+        loggers=list(config.loggers),
         behavior_if_log_dir_exists=config.behavior_if_log_dir_exists,
     )
+
+
+def _check_loss(name: str | None) -> None:
+    """A name that no loss has is an error now; the engine, loaded later, has the last word."""
+    known = {*BUILT_IN, *registered_losses(), TRUNCATED_IMPORTANCE_SAMPLING}
+    if name is not None and name not in known:
+        raise UnknownNameError(
+            f"loss_fn: expected a known loss; got {name!r}.{choices(name, known)}"
+        )
 
 
 def _async_config(config: Config, batch_size: int) -> AsyncConfig | None:

@@ -1,6 +1,7 @@
 """What every sampler promises, asked of each: the same cases on the embedded one and on vLLM."""
 
 import time
+from functools import cache
 
 import anyio
 import numpy as np
@@ -15,7 +16,7 @@ from tinker_rl.errors import PromptTooLongError, RequestError
 from tinker_rl.futures import Promise
 
 PROMPT = list(range(20, 60))
-CLOSE = 2e-5
+CLOSE = 1e-4
 """float32: the models are small and their logits sharp."""
 
 
@@ -60,11 +61,16 @@ def learner_logprobs(training, tokens):
     return output.loss_fn_outputs[0]["logprobs"].to_numpy()
 
 
+@cache
+def load(model_folder):
+    return AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+
+
 def reference(model_folder, prompt, tokens, temperature=1.0, top_k=-1, top_p=1.0):
     """Logprobs [T, V], float64, of the distributions that `tokens` were drawn from."""
-    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    whole = torch.tensor([[*prompt, *tokens]])
     with torch.no_grad():
-        logits = model(torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 : -1]
+        logits = load(model_folder)(whole).logits[0, len(prompt) - 1 : -1]
     if temperature == 0:
         return torch.log_softmax(logits.double(), dim=1).numpy()
     logits = logits.double() / temperature
@@ -192,37 +198,34 @@ def test_stops_of_every_kind_end_a_sequence_once(base):
             assert text[3:6] not in tokenizer.decode(tokens[:-1])
 
 
-def test_none_stops_at_end_of_sequence_and_an_empty_list_at_nothing(base):
-    """The end of sequence is made likely by sampling hot and long."""
+@pytest.fixture(scope="module")
+def check_ends_at_eos(base):
+    """Checks what a stop makes of samples so hot that some come to the end of sequence."""
     eos = base.get_tokenizer().eos_token_id
-    seen = 0
-    for seed in range(60):
-        fields = {"max_tokens": 300, "seed": seed, "temperature": 2.0}
-        (on,) = ask(base, **fields).result().sequences
-        assert (on.stop_reason, len(on.tokens)) == ("length", 300)
-        if eos not in on.tokens:
-            continue
-        seen += 1
-        (sequence,) = ask(base, stop=None, **fields).result().sequences
-        assert sequence.stop_reason == "stop"
-        assert sequence.tokens == on.tokens[: on.tokens.index(eos) + 1]
-        if seen == 3:
-            return
-    assert seen, "no seed gave an end of sequence"
+    fields = {"samples": 64, "temperature": 2.0}
+    wholes = ask(base, max_tokens=300, **fields).result().sequences
+    assert {(whole.stop_reason, len(whole.tokens)) for whole in wholes} == {("length", 300)}
+    ends = {i: whole.tokens.index(eos) for i, whole in enumerate(wholes) if eos in whole.tokens}
+    first = sorted(ends, key=ends.get)[:3]
+    assert first, "no sample came to an end of sequence"
+
+    def check(stop):
+        room = ends[first[-1]] + 9
+        sequences = ask(base, max_tokens=room, stop=stop, **fields).result().sequences
+        for i in first:
+            assert sequences[i].stop_reason == "stop"
+            assert sequences[i].tokens == wholes[i].tokens[: ends[i] + 1]
+
+    return check
 
 
-def test_a_special_token_can_be_a_stop_string(base):
+def test_none_stops_at_end_of_sequence_and_an_empty_list_at_nothing(check_ends_at_eos):
+    check_ends_at_eos(None)
+
+
+def test_a_special_token_can_be_a_stop_string(base, check_ends_at_eos):
     tokenizer = base.get_tokenizer()
-    eos = tokenizer.eos_token_id
-    for seed in range(60):
-        fields = {"max_tokens": 300, "seed": seed, "temperature": 2.0}
-        (free,) = ask(base, **fields).result().sequences
-        if eos in free.tokens:
-            stop = tokenizer.decode([eos])
-            (sequence,) = ask(base, stop=stop, **fields).result().sequences
-            assert sequence.tokens == free.tokens[: free.tokens.index(eos) + 1]
-            return
-    raise AssertionError("no seed gave an end of sequence")
+    check_ends_at_eos(tokenizer.decode([tokenizer.eos_token_id]))
 
 
 def test_the_answer_ends_with_the_context(base):
@@ -275,7 +278,7 @@ def test_a_prompt_is_read_once(base):
 def test_a_cancelled_sample_makes_room_and_the_others_go_on(base, backend):
     reference = ask(base, samples=2, max_tokens=60).result()
     other = ask(base, samples=2, max_tokens=60)
-    future = ask(base, samples=128, max_tokens=450)
+    future = ask(base, samples=512, max_tokens=450)  # work for half a minute
 
     async def main():
         with anyio.move_on_after(0.2) as scope:
@@ -284,7 +287,7 @@ def test_a_cancelled_sample_makes_room_and_the_others_go_on(base, backend):
 
     anyio.run(main, backend=backend)
     with pytest.raises(RequestError, match="given up"):
-        future.result(10)
+        future.result(60)
     tokens = [sequence.tokens for sequence in other.result(60).sequences]
     assert tokens == [sequence.tokens for sequence in reference.sequences]
     ask(base, samples=64, max_tokens=3).result(60)
@@ -305,10 +308,11 @@ def is_part(sequence, whole):
 
 
 def test_an_interrupted_sample_is_the_beginning_of_the_whole(base, trained):
-    fields = {"samples": 8, "max_tokens": 450, "temperature": 1.5, "stop": list(range(0, 1024, 99))}
+    fields = {"samples": 8, "max_tokens": 300, "temperature": 1.5, "stop": list(range(0, 1024, 99))}
     wholes = [ask(client, **fields).result() for client in (base, trained)]
-    seen = set()
-    for delay in (0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5):
+    wanted, seen = {("interrupted", True), ("stop", True)}, set()
+    for attempt in range(60):  # a busy machine may wake this process up after the last token
+        delay = 0.01 * (2 ** (attempt % 8) - 1)
         futures = [ask(client, **fields) for client in (base, trained)]
         time.sleep(delay)
         for client, future in zip((base, trained), futures, strict=True):
@@ -319,7 +323,9 @@ def test_an_interrupted_sample_is_the_beginning_of_the_whole(base, trained):
             for sequence, full in zip(sequences, whole.sequences, strict=True):
                 assert is_part(sequence, full)
                 seen.add((sequence.stop_reason, len(sequence.tokens) > 0))
-    assert {("interrupted", True), ("stop", True)} <= seen
+        if wanted <= seen:
+            break
+    assert wanted <= seen
 
 
 def test_a_sample_that_has_not_begun_is_interrupted_empty(base):

@@ -84,7 +84,7 @@ def test_sliding_windows_are_refused_for_sampling_and_train_all_the_same(run, ma
     learner.create("model:0", LoraConfig(rank=2, seed=0))
     output = run(learner.forward_backward("model:0", [datum], "cross_entropy"))
     torch.testing.assert_close(
-        output.loss_fn_outputs[0]["logprobs"].to_torch(), expected, rtol=0, atol=1e-5
+        output.loss_fn_outputs[0]["logprobs"].to_torch(), expected, rtol=0, atol=3e-5
     )
 
 

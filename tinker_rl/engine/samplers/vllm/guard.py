@@ -3,12 +3,12 @@
     python guard.py LIFE_FD COMMAND...
 
 The owner holds the other end of the pipe LIFE_FD. When it writes there, when that closes, however
-the owner ended, or when the command ends, whatever is left of the group is killed. An owner that
-is well takes leave with a byte `e`; of another one the files named by TINKER_RL_OWNED are removed
-too, and the group's segments of shared memory in any case: its processes are killed before they
-can. This needs a process of its own: an owner that is killed can do nothing, and a command that is
-stopped notices nothing. Only the standard library is imported, so that it is small and there at
-once.
+the owner ended, or when the command ends, whatever is left of the group is killed. But an `n`,
+written before the command is asked to end by itself, kills nothing. An owner that is well takes
+leave with a byte `e`; of another one the files named by TINKER_RL_OWNED are removed too, and the
+group's segments of shared memory in any case: its processes are killed before they can. This needs
+a process of its own: an owner that is killed can do nothing, and a command that is stopped notices
+nothing. Only the standard library is imported, so that it is small and there at once.
 """
 
 import contextlib
@@ -24,7 +24,10 @@ _SHARED_MEMORY = "/dev/shm"
 _SEGMENTS = ("psm_", "sem.mp-")
 """How Python names the shared memory and the semaphores of its processes."""
 
-_NOTE_SECONDS = 0.5
+_MOST_PAUSE_SECONDS = 5.0
+"""Between two looks at what is mapped, which take 3 ms: what is made and lost in between stays."""
+
+_NOTE_SECONDS = 2.0
 """A process that hangs in the kernel may not say what it has mapped. It is killed all the same."""
 
 
@@ -43,10 +46,13 @@ def main() -> None:
     segments: set[str] = set()
     threading.Thread(target=_keep_noting, args=(command.pid, segments), daemon=True).start()
 
+    def note() -> None:
+        look = threading.Thread(target=_note_segments, args=(command.pid, segments), daemon=True)
+        look.start()
+        look.join(_NOTE_SECONDS)
+
     def kill() -> None:
-        last = threading.Thread(target=_note_segments, args=(command.pid, segments), daemon=True)
-        last.start()
-        last.join(_NOTE_SECONDS)
+        note()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(command.pid, signal.SIGKILL)
 
@@ -54,7 +60,10 @@ def main() -> None:
         last = b""
         while heard := os.read(life, 1024):
             last = heard
-            kill()
+            if heard.strip(b"n"):
+                kill()
+            else:
+                note()
         kill()
         for path in () if last.endswith(b"e") else owned:
             shutil.rmtree(path, ignore_errors=True)
@@ -82,7 +91,7 @@ def _keep_noting(group: int, found: set[str]) -> None:
     pause = 1.0
     while True:
         time.sleep(pause)
-        pause = min(30.0, 1.2 * pause)  # most are made at the start
+        pause = min(_MOST_PAUSE_SECONDS, 1.2 * pause)  # most are made at the start
         _note_segments(group, found)
 
 

@@ -1,4 +1,4 @@
-"""Three faults of vLLM (seen in 0.32), mended in the worker's process.
+"""Four faults of vLLM (seen in 0.32), mended in the worker's process.
 
 1. Prompt logprobs under an adapter of the unembedding. The adapter of each row of logits is looked
    up among the rows that are sampled, which prompt tokens are not: the CPU operators fail on it,
@@ -10,6 +10,9 @@
 3. Seeds on a CPU. When a prompt is read in several steps, each but the last draws a token that is
    thrown away, and the request's generator is set back by four; one of a CPU cannot do that, and
    the engine dies. Here its state is kept and restored.
+4. Ranks. With each logprob vLLM counts how many tokens are likelier, in a kernel that is compiled
+   at the first sample, however eager the engine: on a CPU that takes a C++ compiler and many
+   seconds, in which it answers nobody. Nobody here asks for ranks: all of them are 0.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 __all__ = ["add_adapters", "group_rows", "install"]
@@ -28,11 +32,13 @@ Groups: TypeAlias = list[tuple[int, Tensor | slice]]
 def install() -> None:
     """Mend vLLM in this process, before it makes its model runner."""
     from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
+    from vllm.v1.sample import sampler
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
     _score_prompts_one_by_one(GPUModelRunner)
     _group_by_adapter(PunicaWrapperCPU)
     _rewind_generators(GPUModelRunner)
+    _leave_out_ranks(sampler)
 
 
 def _score_prompts_one_by_one(runner_class: Any) -> None:
@@ -160,3 +166,10 @@ def _rewind_generators(runner_class: Any) -> None:
 
     runner_class._sample = sample
     runner_class._bookkeeping_sync = bookkeeping_sync
+
+
+def _leave_out_ranks(sampler_module: Any) -> None:
+    def no_ranks(logprobs_RV: Tensor, sampled_R1: Tensor) -> Tensor:
+        return torch.zeros(len(sampled_R1), dtype=torch.int64, device=sampled_R1.device)
+
+    sampler_module.batched_count_greater_than = no_ranks
