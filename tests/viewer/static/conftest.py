@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,12 +21,21 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 READY = "html[data-ready]"
 NUM_STEPS = 6
 REWARDS = [0.1, 0.25, 0.3, 0.5, 0.45, 0.75]
+LATE = int(os.environ.get("TINKER_RL_LATE_PAGE_MS", 0))
+"""Delays all that a page does later: finds tests that read it too early."""
 HOSTILE = (
     "<!-- <script> --> \u202egnp.exe\u202c \u200b",
     "javascript:window.pwned=1 {{constructor}} ${window.pwned=1} \x00\x07",
     "<script>window.pwned=1</script>",
     "</script><img src=x onerror='window.pwned=1'>",
 )
+SHOW = """(fragment) => new Promise((resolve) => {
+    const before = location.hash;
+    window.addEventListener("hashchange", resolve, { once: true });
+    location.hash = fragment;
+    if (location.hash === before) resolve();
+})"""
+"""Follows a link within the page, and waits until the page has taken it in."""
 REASON = f"OSError: {HOSTILE[-1]}"
 
 
@@ -69,7 +79,10 @@ def page_browser():
 
 @pytest.fixture(scope="module")
 def page_open(page_browser):
-    """Opens an address; the page may print nothing, raise nothing and ask nobody for anything."""
+    """Opens an address; the page may print nothing, raise nothing and ask nobody for anything.
+
+    `page.show(fragment)` follows a link within it.
+    """
 
     @contextmanager
     def open_page(address, size=(1280, 800), allowed=(), **options):
@@ -78,7 +91,11 @@ def page_open(page_browser):
         context = page_browser.new_context(
             viewport={"width": width, "height": height}, reduced_motion="reduce", **options
         )
+        if LATE:
+            script = (Path(__file__).parent / "late.js").read_text()
+            context.add_init_script(script.replace("LATE", str(LATE)))
         page = context.new_page()
+        page.show = partial(page.evaluate, SHOW)
         page.set_default_timeout(15000)
         problems = []
         page.on("console", lambda message: problems.append(f"console: {message.text}"))

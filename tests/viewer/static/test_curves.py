@@ -25,7 +25,7 @@ def page(page_open, page_run):
 
 @pytest.fixture
 def curves(page):
-    page.evaluate("location.hash = 'tab=curves'")
+    page.show("tab=curves")
     page.wait_for_selector("#view-curves canvas >> nth=0")
     return page
 
@@ -129,7 +129,8 @@ def test_any_metric_can_be_found_by_name_and_added(curves):
 @pytest.fixture
 def timeline(page):
     """The whole timeline, whatever a test before has done."""
-    page.evaluate("location.hash = 'tab=timeline'")
+    page.show("tab=timeline")
+    page.wait_for_selector("#view-timeline .waits li >> nth=0")
     page.click("button:text-is('All')")
     return page
 

@@ -31,7 +31,7 @@ def listed(page_open, page_run):
 
 def go(page, fragment):
     """Opens an episode; nothing of the one before is left."""
-    page.evaluate("location.hash = 'tab=episodes'")
+    page.show("tab=episodes")
     page.wait_for_selector(".detail", state="hidden")
     page.evaluate(
         """(fragment) => {
@@ -141,21 +141,21 @@ def test_an_address_opens_one_episode_among_its_filters(page, page_run):
 
 
 def test_a_link_to_a_group_that_is_not_there_says_so(page):
-    page.evaluate("location.hash = 'tab=episodes&group=99'")
+    page.show("tab=episodes&group=99")
     page.wait_for_selector("#message:text('Group 99 is not in this run')")
-    page.evaluate("location.hash = 'tab=episodes'")
+    page.show("tab=episodes")
 
 
 def test_a_link_to_a_run_that_is_not_there_says_so_and_is_corrected(page_open, page_run, page):
     said = "Run 7 of this link is not in this page; what is shown is made."
-    page.evaluate("location.hash = 'tab=episodes&run=7&group=1&member=1'")
+    page.show("tab=episodes&run=7&group=1&member=1")
     page.wait_for_selector(f"#message:text-is('{said}')")
     assert page.url == f"{page_run}#tab=episodes"
     assert page.locator(".detail").is_hidden()
     assert shown(page) == ALL
     page.click(".row[data-position='0']")
     page.wait_for_selector("#message", state="hidden")
-    page.evaluate("location.hash = 'tab=episodes'")
+    page.show("tab=episodes")
     with page_open(f"{page_run}#run=7&group=1") as other:
         assert other.text_content("#message") == said
         assert other.get_attribute("[role=tab][aria-selected=true]", "data-tab") == "curves"

@@ -40,10 +40,6 @@ def phone(page_open, page_runs):
         yield page
 
 
-def go(page, fragment):
-    page.evaluate("(fragment) => { location.hash = fragment; }", fragment)
-
-
 def test_each_view_opens_quietly_and_asks_nobody(page):
     assert page.title() == "made"
     for number, tab in enumerate(["curves", "timeline", "episodes", "run"], 1):
@@ -59,13 +55,13 @@ def test_nothing_is_wider_than_a_phone(phone):
         phone.keyboard.press(number)
         phone.wait_for_timeout(100)
         assert overflow(phone) == 0
-    go(phone, "tab=episodes&group=2&member=2")
+    phone.show("tab=episodes&group=2&member=2")
     phone.wait_for_selector(".turn .token")
     assert overflow(phone) == 0
 
 
 def test_several_runs_lie_over_each_other_in_their_colours(phone):
-    go(phone, "tab=curves")
+    phone.show("tab=curves")
     phone.wait_for_selector("[data-panel=entropy] canvas")
     series = phone.evaluate("Tinker.charts.entropy.getOption().series")
     assert [len(one["data"]) for one in series] == [6, 2]
@@ -92,7 +88,7 @@ def test_text_of_light_and_dark_is_readable(page):
 
 
 def test_hostile_text_is_shown_and_does_not_run(page):
-    go(page, "tab=episodes&group=2&member=2")
+    page.show("tab=episodes&group=2&member=2")
     page.wait_for_selector(".turn .token")
     prompt, answer = page.text_content(".text.prompt"), page.text_content(".text.answer")
     for text in (prompt, answer):
@@ -107,7 +103,7 @@ def test_hostile_text_is_shown_and_does_not_run(page):
 
 
 def test_what_was_dropped_is_counted_and_opens_the_list_of_it(page):
-    go(page, "tab=curves")
+    page.show("tab=curves")
     page.click("#badges >> text='1 group dropped'")
     page.wait_for_selector("#shown:text-is('0 of 33 episodes, 1 of 1 dropped group')")
     assert page.text_content(".row .outcome") == "dropped"
@@ -129,7 +125,7 @@ def test_the_theme_is_the_readers_choice_and_is_kept(page):
 
 def test_keys_alone_reach_everything_and_the_focus_is_seen(page):
     press = page.keyboard.press
-    go(page, "tab=curves")
+    page.show("tab=curves")
     first = "document.querySelector('a[href], button, input, [tabindex]')"
     assert page.evaluate(f"{first}.className") == "skip"
     press("Tab")
@@ -162,7 +158,7 @@ def test_keys_alone_reach_everything_and_the_focus_is_seen(page):
 
 
 def test_states_and_options_of_runs_are_shown_and_differences_marked(phone):
-    go(phone, "tab=run")
+    phone.show("tab=run")
     each = phone.locator("#badges .each").all_text_contents()
     assert each == ["firstcomplete1 group dropped", "secondfailed"]
     second = phone.locator(".facts >> nth=1")

@@ -31,7 +31,7 @@ def printed(page):
     """Opens a view and prints it; what is on paper can be looked at until the test ends."""
 
     def show(fragment, awaited):
-        page.evaluate("(fragment) => { location.hash = fragment; }", fragment)
+        page.show(fragment)
         page.wait_for_selector(awaited)
         page.emulate_media(media="print")
         page.wait_for_selector("html.printing")
