@@ -156,7 +156,7 @@ def test_a_timeout_in_a_thread_leaves_the_request(abandoned):
         abandoned.future.result(0.05)
     with pytest.raises(TimeoutError):
         abandoned.future.result(timeout=0.0)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     assert abandoned.calls == []
     abandoned.resolve(5)
     assert abandoned.future.result(0.01) == 5

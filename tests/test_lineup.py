@@ -87,7 +87,7 @@ def test_a_name_that_is_none_is_an_error_of_the_caller(name):
             continue
         with pytest.raises(UnknownNameError, match=r"expected [\s\S]*; got"):
             function(name)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("name", ["", "tinny", "x" * 5000, "x" * 5000 + "/y", "/no/such/folder"])

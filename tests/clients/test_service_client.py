@@ -43,7 +43,7 @@ def test_a_model_that_cannot_be_had_is_refused_at_once(service, name):
         started = time.monotonic()
         with pytest.raises(UnknownNameError, match="base_model"):
             create(name)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10
     assert service.get_server_capabilities().supported_models
 
 
@@ -182,7 +182,7 @@ def test_clients_of_an_engine_that_was_closed_say_so(options, make_data):
         started = time.monotonic()
         with pytest.raises(EngineClosedError, match="Create a new ServiceClient"):
             call()
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 4
     assert sampler.get_base_model() == "tiny"
 
 
@@ -206,7 +206,7 @@ def test_what_is_not_answered_when_the_engine_ends_fails(options, make_data):
     time.sleep(0.2)
     started = time.monotonic()
     service.close()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     for thread in threads:
         thread.join(5)
     assert len(failed) == len(futures)

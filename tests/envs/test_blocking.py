@@ -200,7 +200,7 @@ def test_a_cancelled_call_leaves_its_thread_and_cancels_what_it_awaits(backend):
 
     began = time.monotonic()
     anyio.run(main, backend=backend)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     for _ in range(200):
         if env.num_ended:
             break

@@ -72,7 +72,7 @@ def test_what_is_left_open_is_an_error_and_its_tasks_are_cancelled(backend, kind
             with pytest.raises(LeakedTaskError, match="still open"):
                 await contained(leak)
             if "scope" not in kind:
-                with anyio.fail_after(5):
+                with anyio.fail_after(20):
                     await leak.ended.wait()
             for _ in range(3):
                 await anyio.lowlevel.checkpoint()
