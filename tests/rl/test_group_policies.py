@@ -346,6 +346,16 @@ def test_failed_episodes_are_left_out_and_the_rest_is_a_group(virtual):
     assert (failed.member, failed.failure.error) == (0, "broken")
 
 
+def test_a_group_that_cannot_be_rewarded_keeps_who_was_not_left_out(virtual):
+    class Unfair(Group):
+        async def compute_group_rewards(self, trajectory_group, env_group):
+            raise OSError("no judge")
+
+    outcome = roll_out(virtual, Unfair([[BAD] * 4, [WELL] * 4, [WELL] * 4]), MinViable(n=2))
+    assert isinstance(outcome, DroppedGroup)
+    assert (outcome.member, outcome.members, len(outcome.trajectories)) == (None, (1, 2), 2)
+
+
 def test_linked_episodes_are_not_left_out(virtual):
     group = Group([[BAD] * 4, [WELL] * 4, [WELL] * 4], linked=True)
     assert isinstance(roll_out(virtual, group, MinViable(n=2)), DroppedGroup)

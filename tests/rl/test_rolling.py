@@ -173,6 +173,7 @@ def test_a_reference_that_is_down_drops_the_group(run):
     (failed,) = appended
     assert failed == FailureRecord(group=0, policy_version=0, outcome=record.outcome)
     assert record.outcome.failure.where == "kl_reference"
+    assert len(record.outcome.trajectories) == 2
     assert record.outcome.num_sampled_tokens == 4
     assert record.reference_logprobs is None
 

@@ -265,6 +265,14 @@ def test_group_rewards_that_do_not_fit_the_group_drop_it(run, bad):
     assert isinstance(outcome, DroppedGroup)
     assert outcome.failure.where == "compute_group_rewards"
     assert builder.num_cleanups == 1
+    plain = run(do_group_rollout, Builder(run), Speaks(run), KEY)
+    assert list(outcome.trajectories) == plain.group.trajectories_G
+    assert outcome.members is None
+
+
+def test_where_a_member_broke_the_others_are_not_kept(run):
+    outcome = run(do_group_rollout, Builder(run, plan={"step 1": OSError()}), Speaks(run), KEY)
+    assert (outcome.member, outcome.trajectories, outcome.members) == (1, (), None)
 
 
 def test_a_cleanup_that_fails_costs_no_episode(run, caplog):

@@ -71,6 +71,20 @@ def test_dropped_groups_are_shown_with_their_error(tmp_path):
     assert "group 5, member 1: DROPPED" in page
 
 
+def test_of_a_group_that_broke_itself_every_episode_is_shown(tmp_path, episodes):
+    failure = EnvFailure("compute_group_rewards", "OSError", "gone")
+    ended = (episodes.one_step_trajectory([1], [2]), episodes.one_step_trajectory([1], [3]))
+    dropped = DroppedGroup(
+        failure=failure, member=None, num_sampled_tokens=2, trajectories=ended, members=(0, 2)
+    )
+    write_transcripts(tmp_path, 3, [(5, dropped)], Words())
+    records, page = read(tmp_path)
+    assert [record["member"] for record in records] == [0, 2]
+    assert [record["turns"][0]["action"] for record in records] == ["<2>", "<3>"]
+    assert page.count("OSError: gone") == 2
+    assert "group 5, member 2: DROPPED" in page
+
+
 class OfNine:
     """A tokenizer with nine tokens, as strict as some are."""
 

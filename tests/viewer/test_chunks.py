@@ -146,6 +146,18 @@ def test_a_dropped_group_shows_what_the_episode_did_until_it_broke(make, has_act
     assert last["reward"] is None
 
 
+def test_of_a_group_that_broke_itself_each_episode_is_there_and_has_no_reward(make):
+    ended = tuple(make.episode(make.turn([1], [token], 0.5)) for token in (2, 3))
+    found = read(make.dropped(member=None, trajectories=ended, members=(0, 2)))
+    assert [(episode["member"], episode["outcome"]) for episode in found] == [
+        (0, "dropped"),
+        (2, "dropped"),
+    ]
+    assert [episode["turns"][0]["action"] for episode in found] == [[2], [3]]
+    assert {episode["reward"] for episode in found} == {None}
+    assert all("OSError: gone" in episode["error"] for episode in found)
+
+
 def test_tokens_that_are_no_numbers_of_a_browser_are_marked(make):
     odd = ModelInput((EncodedTextChunk((1, 2**70)),))
     (found,) = read(make.rolled_out(make.episode(make.turn(odd, [2**65, 3]))))

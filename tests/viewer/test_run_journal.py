@@ -159,7 +159,7 @@ def test_the_list_has_a_row_for_each_episode(journal):
     assert found["advantage"][:3] == [0.5, -0.5, 0.0]
     assert found["outcome"] == ["completed"] * 3 + ["dropped"]
     assert found["reason"][2:] == ["completed", "OSError"]
-    assert journal.table.num_dropped == 1
+    assert journal.table.count() == (3, 1)
     assert found["tokens"] == [2, 2, 2, 40]
     assert found["chunk"] == [0, 0, 0, 0]
     np.testing.assert_allclose(found["max_ratio"], [np.nan, np.exp(2), np.nan, np.nan], rtol=1e-6)

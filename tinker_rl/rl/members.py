@@ -65,19 +65,22 @@ class Members:
                 episodes.start_soon(play_one, member)
 
     @property
-    def places(self) -> list[int]:
-        """Who is done, in order."""
-        return sorted(self._trajectories)
+    def places(self) -> tuple[int, ...] | None:
+        """Who is done, in order; None: all of them."""
+        return None if len(self._trajectories) == len(self._envs) else self._done()
 
     @property
     def trajectories(self) -> list[Trajectory]:
         """Of those who are done."""
-        return [self._trajectories[place] for place in self.places]
+        return [self._trajectories[place] for place in self._done()]
 
     @property
     def envs(self) -> list[Env]:
         """Of those who are done."""
-        return [self._envs[place] for place in self.places]
+        return [self._envs[place] for place in self._done()]
+
+    def _done(self) -> tuple[int, ...]:
+        return tuple(sorted(self._trajectories))
 
     async def _play_member(self, member: int, first_attempt: int) -> Failure | None:
         """Play one episode until it does not fail; what it failed of last, when it gives up."""

@@ -130,9 +130,10 @@ class RolledOutGroup(msgspec.Struct, frozen=True, kw_only=True, tag="rolled_out"
 
 
 class DroppedGroup(msgspec.Struct, frozen=True, kw_only=True, tag="dropped"):
-    """A group with a failed episode: an empty record of its batch.
+    """A group with a failed episode, or one that failed itself: nothing for its batch to train on.
 
-    The others are cancelled at once, so the tokens that they had sampled depend on the timing.
+    Where an episode failed, the others are cancelled at once, so the tokens that they had sampled
+    depend on the timing.
     """
 
     failure: Failure
@@ -146,6 +147,10 @@ class DroppedGroup(msgspec.Struct, frozen=True, kw_only=True, tag="dropped"):
     cleanup_error: str | None = None
     failures: tuple[MemberFailure, ...] = ()
     """All attempts that failed, by member and attempt."""
+    trajectories: tuple[Trajectory, ...] = ()
+    """Where the group itself failed, the episodes that had ended: to read, they never train."""
+    members: tuple[int, ...] | None = None
+    """Place in the group, as it was made, of each trajectory; None: all of them, in order."""
     times: RolloutTimes = RolloutTimes()
 
 

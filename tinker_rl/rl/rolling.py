@@ -168,5 +168,10 @@ def _not_scored(outcome: RolledOutGroup, errors: ExceptionGroup[Exception]) -> D
         failure=InfraFailure("kl_reference", type(error).__name__, str(error)),
         member=None,
         num_sampled_tokens=outcome.num_sampled_tokens,
+        tags=outcome.tags,
         cleanup_error=outcome.cleanup_error,
+        failures=outcome.failures,
+        trajectories=tuple(outcome.group.trajectories_G),
+        members=outcome.members,
+        times=outcome.times,
     )

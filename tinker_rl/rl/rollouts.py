@@ -108,6 +108,7 @@ class _GroupRollout:
 
     async def _roll_out(self, attempt: int) -> GroupOutcome:
         member: int | None = None
+        members: Members | None = None
         try:
             envs, made_at = await self._repeat(attempt, self._calls.make_envs)
             members = self._members(envs, made_at)
@@ -123,18 +124,21 @@ class _GroupRollout:
             )
             tags, _ = await self._repeat(attempt, lambda _: self._calls.logging_tags())
         except EpisodeFailed as failed:
+            played = members if member is None else None  # else the others were cut short
             return DroppedGroup(
                 failure=failed.failure,
                 member=member,
                 num_sampled_tokens=self._tally.num_sampled_tokens,
                 tags=await self._tags_of_dropped(failed.failure),
                 failures=self._tally.failures,
+                trajectories=tuple(played.trajectories) if played else (),
+                members=played.places if played else None,
             )
         return RolledOutGroup(
             group=group,
             tags=tags,
             num_sampled_tokens=self._tally.num_sampled_tokens,
-            members=None if len(members.places) == len(envs) else tuple(members.places),
+            members=members.places,
             failures=self._tally.failures,
         )
 

@@ -91,14 +91,7 @@ def _records(
     number: int, outcome: RolledOutGroup | DroppedGroup, texts: _Texts
 ) -> Iterator[dict[str, Any]]:
     if isinstance(outcome, DroppedGroup):
-        unfinished = outcome.failure.unfinished
-        yield {
-            "group": number,
-            "member": outcome.member,
-            "outcome": "dropped",
-            "error": describe_failure(outcome.failure),
-            "turns": list(_turns(_acts_of(unfinished), texts)) if unfinished else [],
-        }
+        yield from _dropped(number, outcome, texts)
         return
     group = outcome.group
     rewards = group.get_total_rewards()
@@ -116,6 +109,25 @@ def _records(
             "final_reward": group.final_rewards_G[member],
             "metrics": group.metrics_G[member],
             "turns": list(_turns(_acts(trajectory.transitions), texts)),
+        }
+
+
+def _dropped(number: int, outcome: DroppedGroup, texts: _Texts) -> Iterator[dict[str, Any]]:
+    """The episode that broke; or those that had ended, if the group itself failed."""
+    unfinished = outcome.failure.unfinished
+    broken = (outcome.member, _acts_of(unfinished) if unfinished else [])
+    places = outcome.members or range(len(outcome.trajectories))
+    ended = [
+        (place, _acts(trajectory.transitions))
+        for place, trajectory in zip(places, outcome.trajectories, strict=True)
+    ]
+    for member, acts in ended or [broken]:
+        yield {
+            "group": number,
+            "member": member,
+            "outcome": "dropped",
+            "error": describe_failure(outcome.failure),
+            "turns": list(_turns(acts, texts)),
         }
 
 

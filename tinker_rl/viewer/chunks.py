@@ -59,7 +59,7 @@ def episodes_of(
     """
     head = {"group": group, "step": step}
     if isinstance(outcome, DroppedGroup):
-        yield head | _dropped(outcome, failures)
+        yield from (head | episode for episode in _dropped(outcome, failures))
         return
     rewards = outcome.group.get_total_rewards()
     advantages = advantages_of(rewards)
@@ -87,15 +87,15 @@ def episodes_of(
         }
 
 
-def _dropped(outcome: DroppedGroup, failures: Sequence[str]) -> dict[str, Any]:
+def _dropped(outcome: DroppedGroup, failures: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The episode that broke; or those that had ended, if the group itself failed."""
     attempts = [
         f"{'the group' if f.member is None else f'member {f.member}'}, attempt {f.attempt}: "
         f"{text(describe_failure(f.failure))}"
         for f in outcome.failures
         if f.failure != outcome.failure
     ]
-    return {
-        "member": outcome.member,
+    same = {
         "outcome": "dropped",
         "reason": text(outcome.failure.error_type),
         "error": text(describe_failure(outcome.failure)),
@@ -105,8 +105,15 @@ def _dropped(outcome: DroppedGroup, failures: Sequence[str]) -> dict[str, Any]:
         "metrics": {},
         "advantage": None,
         "tags": [text(tag) for tag in outcome.tags],
-        "turns": _turns_until(outcome.failure.unfinished),
     }
+    if not outcome.trajectories:
+        turns = _turns_until(outcome.failure.unfinished)
+        yield same | {"member": outcome.member, "turns": turns}
+    places = outcome.members or range(len(outcome.trajectories))
+    for place, trajectory in zip(places, outcome.trajectories, strict=True):
+        turns = list(_turns(trajectory.transitions, None))
+        _round(turns)
+        yield same | {"member": place, "turns": turns}
 
 
 def _turns_until(unfinished: UnfinishedEpisode | None) -> list[dict[str, Any]]:

@@ -61,14 +61,14 @@ class EpisodeTable:
     def __len__(self) -> int:
         return sum(map(len, self._places.values()))
 
-    @property
-    def num_dropped(self) -> int:
-        """Groups that were dropped."""
+    def count(self) -> tuple[int, int]:
+        """Episodes, and groups that were dropped; the rows of these are no episodes."""
+        groups = np.array(self._ints["group"], np.int64)
         names = self._names["outcome"].names
-        if "dropped" not in names:
-            return 0
-        kept = np.array(self._ints["group"]) != NONE
-        return int((np.array(self._ints["outcome"])[kept] == names.index("dropped")).sum())
+        outcome = names.index("dropped") if "dropped" in names else NONE
+        is_dropped = np.array(self._ints["outcome"], np.int64) == outcome
+        num_episodes = ((groups != NONE) & ~is_dropped).sum()
+        return int(num_episodes), np.unique(groups[(groups != NONE) & is_dropped]).size
 
     def put(self, group: int, rows: Sequence[EpisodeRow], max_ratios: Array | None = None) -> None:
         """Rows of a group, in place of those it has, and of each the largest ratio of sampler and
@@ -117,22 +117,9 @@ class EpisodeTable:
 
 
 def rows_of(outcome: RolledOutGroup | DroppedGroup, tokens: TokenText) -> list[EpisodeRow]:
-    """A row for each trajectory of a group, in order; one in all if it was dropped."""
+    """A row for each trajectory of a group, in order; one in all if an episode broke."""
     if isinstance(outcome, DroppedGroup):
-        member = NONE if outcome.member is None else outcome.member
-        unfinished = outcome.failure.unfinished
-        return [
-            EpisodeRow(
-                member=member,
-                version=_version_until(unfinished),
-                outcome="dropped",
-                reason=text(outcome.failure.error_type),
-                turns=unfinished.num_turns if unfinished else 0,
-                tokens=outcome.num_sampled_tokens,
-                tag=_joined(outcome.tags),
-                title=" ".join(text(outcome.failure.error)[: 4 * LENGTH].split())[:LENGTH],
-            )
-        ]
+        return _dropped(outcome)
     group = outcome.group
     rewards = group.get_total_rewards()
     advantages = advantages_of(rewards)
@@ -141,22 +128,49 @@ def rows_of(outcome: RolledOutGroup | DroppedGroup, tokens: TokenText) -> list[E
     titles: dict[bytes, str] = {}
     rows: list[EpisodeRow] = []
     for index, (place, trajectory) in enumerate(zip(places, group.trajectories_G, strict=True)):
-        steps = trajectory.transitions
         rows.append(
             EpisodeRow(
                 member=place,
-                version=_first_version([step.ac for step in steps]),
                 reward=rewards[index],
                 advantage=advantages[index],
                 outcome="truncated" if trajectory.truncated else "completed",
                 reason=str(trajectory.stop_reason or "unknown"),
-                turns=len(steps),
-                tokens=sum(len(step.ac.tokens) for step in steps),
                 tag=tag,
                 title=_title(trajectory, tokens, titles),
+                **_size(trajectory),
             )
         )
     return rows
+
+
+def _dropped(outcome: DroppedGroup) -> list[EpisodeRow]:
+    same = EpisodeRow(
+        outcome="dropped",
+        reason=text(outcome.failure.error_type),
+        tag=_joined(outcome.tags),
+        title=" ".join(text(outcome.failure.error)[: 4 * LENGTH].split())[:LENGTH],
+    )
+    if not outcome.trajectories:
+        unfinished = outcome.failure.unfinished
+        broken = msgspec.structs.replace(
+            same,
+            member=NONE if outcome.member is None else outcome.member,
+            version=_version_until(unfinished),
+            turns=unfinished.num_turns if unfinished else 0,
+            tokens=outcome.num_sampled_tokens,
+        )
+        return [broken]
+    places = outcome.members or range(len(outcome.trajectories))
+    return [
+        msgspec.structs.replace(same, member=place, **_size(trajectory))
+        for place, trajectory in zip(places, outcome.trajectories, strict=True)
+    ]
+
+
+def _size(trajectory: Trajectory) -> dict[str, int]:
+    actions = [step.ac for step in trajectory.transitions]
+    num_tokens = sum(len(action.tokens) for action in actions)
+    return {"version": _first_version(actions), "turns": len(actions), "tokens": num_tokens}
 
 
 def advantages_of(rewards: Sequence[float]) -> list[float]:

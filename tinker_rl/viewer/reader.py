@@ -142,6 +142,7 @@ class RunReader:
             run_id: How the page calls the run.
             left_out: Chunks that the page does not have.
         """
+        num_episodes, num_dropped = self.journal.table.count()
         return {
             "id": run_id,
             "name": self.name,
@@ -153,9 +154,9 @@ class RunReader:
             "revision": dict(self._revisions),
             "chunks": {str(n): revised for n, revised in self.journal.chunk_revisions().items()},
             "counts": {
-                "episodes": len(self.journal.table) - self.journal.table.num_dropped,
+                "episodes": num_episodes,
                 "groups": len(self.journal.groups),
-                "dropped": self.journal.table.num_dropped,
+                "dropped": num_dropped,
                 "spans": len(self.spans),
             },
         }

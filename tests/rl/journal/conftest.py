@@ -137,6 +137,7 @@ dropped = st.builds(
     num_sampled_tokens=st.integers(0, 99),
     cleanup_error=st.none() | st.text(max_size=5),
     failures=attempts,
+    trajectories=st.lists(trajectories(), max_size=2).map(tuple),
     times=times,
 )
 arrays = st.lists(st.floats(width=32), max_size=3).map(lambda values: np.array(values, np.float32))

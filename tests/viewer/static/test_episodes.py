@@ -314,3 +314,18 @@ def test_long_lists_and_long_episodes_are_in_the_document_in_part(
         page.wait_for_selector(".prompt + .quiet", state="detached")
         page.wait_for_selector(f".prompt:has-text('{'a' * 100}')")
         assert page.evaluate("document.querySelector('.prompt').textContent.length") == 30000
+
+
+def test_a_group_that_broke_itself_is_one_and_its_episodes_can_be_read(
+    page_open, page_write, page_make, make, tmp_path
+):
+    run = page_make.run(tmp_path / "run", 1)
+    text = make.tokenizer.encode
+    ended = tuple(make.episode(make.turn(text("say"), text(word))) for word in ("aye", "nay"))
+    make.append(run, make.group(2, make.dropped(member=None, trajectories=ended)))
+    with page_open(f"{page_write(tmp_path, run)}#tab=episodes&group=2&member=1") as page:
+        page.wait_for_selector(".turn .token")
+        assert page.text_content(".text.answer") == "nay"
+        assert "OSError: gone" in page.text_content(".detail .error")
+        assert shown(page) == "6 of 6 episodes, 1 of 1 dropped group"
+        assert page.locator("#badges >> text='1 group dropped'").count() == 1

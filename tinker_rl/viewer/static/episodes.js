@@ -158,16 +158,21 @@
     if (!running) tell();
   }
 
-  /** How much of what there is the list has: a dropped group is a row, but no episode. */
+  /** How much of what there is the list has: a dropped group has rows, but no episodes. */
   function counts() {
     const dropped = columns.outcomes.indexOf("dropped");
-    const groups = columns.outcome.reduce((sum, outcome) => sum + (outcome === dropped), 0);
-    const rows = list.rows();
-    const shown = rows.reduce((sum, row) => sum + (columns.outcome[row] === dropped), 0);
-    const text = `${format.count(rows.length - shown)} of ${format.plural(columns.count - groups, "episode")}`;
+    const count = (rows) => {
+      const groups = rows.filter((row) => columns.outcome[row] === dropped).map((row) => columns.group[row]);
+      return { episodes: rows.length - groups.length, groups: new Set(groups).size };
+    };
+    const all = count(Array.from(columns.outcome.keys()));
+    const shown = count(list.rows());
+    const text = `${format.count(shown.episodes)} of ${format.plural(all.episodes, "episode")}`;
     return el("span", {
       id: "shown",
-      text: groups ? `${text}, ${format.count(shown)} of ${format.plural(groups, "dropped group")}` : text,
+      text: all.groups
+        ? `${text}, ${format.count(shown.groups)} of ${format.plural(all.groups, "dropped group")}`
+        : text,
     });
   }
 
