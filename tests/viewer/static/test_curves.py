@@ -106,6 +106,54 @@ def test_a_logarithmic_scale_leaves_out_what_has_no_logarithm(curves):
     assert curves.evaluate(axis) == "value"
 
 
+def test_what_a_logarithmic_scale_leaves_out_is_read_and_counted(
+    page_open, page_write, make, tmp_path
+):
+    run = tmp_path / "run"
+    run.mkdir()
+    rows = [(0.2, 3e-13), (-0.5, 0.0), (0.9, 0.02), (0.0, 0.0)]
+    for step, (reward, kl) in enumerate(rows):
+        numbers = {"env/all/reward/total": reward, "optim/kl_sample_train_v2": kl, "loss": -1.0}
+        make.append_lines(run / "metrics.jsonl", {"step": step, **numbers})
+    labels = """(chart) => Tinker.charts[chart].getModel().getComponent('yAxis').axis
+        .getViewLabels().map((label) => label.formattedLabel)"""
+    undrawn = "[data-panel='{}'] .undrawn"
+    with page_open(page_write(tmp_path, run) + "#tab=curves&log=1") as page:
+        page.wait_for_selector(".panel .chart:empty", state="detached")
+        assert data_of(page, "reward") == [[0, 0.2], [1, None], [2, 0.9], [3, None]]
+        for panel in ("reward", "kl-v2"):
+            assert readout(page, panel) == "0"
+            assert page.text_content(undrawn.format(panel)) == "2 values ≤ 0 not drawn"
+        assert page.evaluate(labels, "reward") == ["0.2", "0.5", "1"]
+        assert page.evaluate(labels, "kl-v2")[0] == "1e−13"
+        assert page.evaluate(labels, "kl-v2")[-1] == "0.1"
+        page.focus("[data-panel=reward] .chart")
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowRight")
+        page.wait_for_selector("[data-panel=reward] .readout b:text-is('−0.5')")
+        page.uncheck("#log")
+        assert page.locator(".undrawn:visible").count() == 0
+        assert data_of(page, "reward")[1] == [1, -0.5]
+        assert float(page.evaluate(labels, "reward")[0].replace("−", "-")) <= -0.5
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.55, 1.05], [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1]),
+        ([0.3, 7], [0.2, 0.5, 1, 2, 5, 10]),
+        ([3], [2, 5]),
+        ([1], [0.5, 1, 2]),
+        ([0.01, 1], [0.01, 0.1, 1]),
+        ([3e-8, 4, 0], [1e-8, 1e-6, 1e-4, 0.01, 1, 100]),
+        ([1e-300, 1e300], [1e-300, 1e-200, 1e-100, 1, 1e100, 1e200, 1e300]),
+        ([0, -1], None),
+    ],
+)
+def test_ticks_of_a_logarithmic_scale_are_as_many_as_have_room(page, values, ticks):
+    assert page.evaluate("(values) => Tinker.logscale.ticks(values)", values) == ticks
+
+
 def test_curves_go_over_seconds_of_training_too(curves):
     curves.select_option("#axis", "time")
     assert data_of(curves, "reward")[:2] == [[10, 0.1], [20, 0.25]]

@@ -4,7 +4,7 @@
 
   const { el, fill } = Tinker.dom;
   const { state, data, format, chart: plot, theme, lines } = Tinker;
-  const { byTime } = lines;
+  const { byTime, isLog } = lines;
   const shown = new Map(); // panel id -> {panel, node, body, readout, lines, chart}
   let runs = [];
   let root, grid, near;
@@ -30,15 +30,19 @@
     max: ({ min, max }) => (max > 0.75 || min === max ? 1 : null),
   };
 
-  function yAxis(panel) {
-    const axis = plot.valueAxis(state.get("log") ? { type: "log" } : { scale: true });
+  function yAxis(panel, series) {
+    const axis = plot.valueAxis(isLog() ? { type: "log" } : { scale: true });
     if (panel.write === "ratio") axis.axisLabel.formatter = format.axisRatio;
-    return panel.share && !state.get("log") ? { ...axis, ...SHARES } : { ...axis, splitNumber: 4, min: null, max: null };
+    const customValues = isLog() ? Tinker.logscale.ticks(series.flatMap(({ data }) => data.map(([, y]) => y))) : null;
+    axis.axisTick.customValues = axis.axisLabel.customValues = customValues;
+    if (customValues) return { ...axis, min: customValues[0], max: customValues.at(-1) };
+    return panel.share && !isLog() ? { ...axis, ...SHARES } : { ...axis, splitNumber: 4, min: null, max: null };
   }
 
   function draw(entry) {
     entry.lines = lines.of(entry.panel, runs);
     const values = entry.lines.flatMap((line) => line.points).filter(([, y]) => y !== null);
+    const series = lines.series(entry.lines);
     entry.chart.setOption(
       {
         animation: false,
@@ -77,12 +81,15 @@
             triggerTooltip: false,
           },
         }),
-        yAxis: yAxis(entry.panel),
-        series: lines.series(entry.lines),
+        yAxis: yAxis(entry.panel, series),
+        series,
       },
       { replaceMerge: ["series"] },
     );
     readout(entry);
+    const gone = lines.undrawn(entry.lines);
+    entry.undrawn.hidden = !gone;
+    entry.undrawn.textContent = `${format.plural(gone, "value")} ≤ 0 not drawn`;
     const last = entry.lines.map((line) => `${line.name}: last ${format.number(line.points.at(-1)[1])}`);
     entry.body.setAttribute(
       "aria-label",
@@ -259,6 +266,7 @@
       panel,
       hint: el("span", { class: "hint", text: panel.hint, title: panel.hint }),
       readout: el("div", { class: "readout" }),
+      undrawn: el("p", { class: "undrawn", hidden: true }),
       body: el("div", { class: "chart", role: "img", tabindex: "0" }),
       lines: [],
     };
@@ -272,6 +280,7 @@
       { class: "panel", data: { panel: panel.id } },
       el("header", {}, el("h3", { text: panel.title }), entry.hint, remove),
       entry.readout,
+      entry.undrawn,
       entry.body,
     );
     near.observe(entry.node);

@@ -18,17 +18,23 @@
     return new Map(metrics.steps.map((step, i) => [step, (sum += seconds[i] || 0)]));
   }
 
-  /** The points of one line: [[x, y or null], ...]. */
+  const isLog = () => Boolean(state.get("log"));
+
+  /** The points of one line, whether the scale can show them or not: [[x, y or null], ...]. */
   function points(run, { source, metric }) {
     const blob = run[source];
     const values = blob && blob.series[metric];
     if (!values) return [];
-    const log = Boolean(state.get("log"));
     const at = (step) => (byTime() ? time(run, step, source) : step);
-    return blob.steps
-      .map((step, i) => [at(step), log && !(values[i] > 0) ? null : values[i]])
-      .filter(([x]) => x !== null);
+    return blob.steps.map((step, i) => [at(step), values[i]]).filter(([x]) => x !== null);
   }
+
+  /** What has no logarithm is a gap on its scale. */
+  const drawn = (pairs) => (isLog() ? pairs.map(([x, y]) => [x, y > 0 ? y : null]) : pairs);
+
+  /** How many values of these lines the scale cannot show. */
+  const undrawn = (lines) =>
+    isLog() ? lines.flatMap((line) => line.points).filter(([, y]) => y !== null && !(y > 0)).length : 0;
 
   /** An evaluation of version v looks at the weights after v steps. */
   function time(run, step, source) {
@@ -73,7 +79,7 @@
       return {
         type: "line",
         name: line.name,
-        data: weight && !line.sparse ? smooth(line.points, weight) : line.points,
+        data: drawn(weight && !line.sparse ? smooth(line.points, weight) : line.points),
         showSymbol: few,
         symbol: line.sparse ? "diamond" : "circle",
         symbolSize: line.sparse ? 7 : 4,
@@ -88,7 +94,7 @@
       .filter((line) => !line.sparse)
       .map((line) => ({
         type: "line",
-        data: line.points,
+        data: drawn(line.points),
         showSymbol: false,
         silent: true,
         sampling: "lttb",
@@ -100,5 +106,5 @@
     return [...made, ...raw];
   }
 
-  Tinker.lines = { hidden, visible, byTime, smoothing, clock, smooth, of, series };
+  Tinker.lines = { hidden, visible, byTime, isLog, smoothing, clock, smooth, of, series, undrawn };
 })(window.Tinker);
