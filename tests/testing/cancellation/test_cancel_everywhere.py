@@ -51,6 +51,11 @@ LEAKY = {
     resources.ProcessGroup: ("process", "'python3?[0-9.]*' still runs", [2, 4]),
     resources.UnawaitedGroup: ("process", "ended, and nobody waited for it", [2, 4]),
     resources.TaskGroup: ("task", r"TaskEnv\.tick\w* still runs \(.*resources.py:", [2, 3, 5, 6]),
+    resources.LibraryTaskGroup: (
+        "task",
+        r"^(asyncio\.locks|trio\._sync)\.Event\.wait still runs \(started at .*resources.py:\d+\)$",
+        [2, 3, 5, 6],
+    ),
     resources.GeneratorGroup: ("async generator", r"GeneratorEnv\.ticks waits at .*:\d", [2, 5]),
     resources.LockGroup: ("lock", r"builder\.lock is still held", [2, 3, 5, 6]),
     resources.SlotGroup: ("lock", r"resources\.SLOTS is still held", [2, 4]),
@@ -180,6 +185,7 @@ def test_what_goes_wrong_without_any_cancellation_is_said_first(backend):
     assert "at no cancellation at all" in str(failing)
     assert "[failed] step failed without any cancellation (" in str(failing)
     assert "KeyError: 'nothing'" in str(failing)
+    assert "    replay: cancel_everywhere(FailsGroup, " in str(failing)
 
 
 class Together(base.Group):

@@ -33,7 +33,16 @@ from tinker_rl.policies import present_episode
 from tinker_rl.rl.builder_calls import GROUP_ITSELF
 from tinker_rl.testing.cancellation.stacks import DRIVERS, await_chain, is_library
 
-__all__ = ["AwaitPoint", "Director", "Driven", "GivenUp", "TaskDriver", "driving", "has_given_up"]
+__all__ = [
+    "AwaitPoint",
+    "Director",
+    "Driven",
+    "GivenUp",
+    "TaskDriver",
+    "driven_by",
+    "driving",
+    "has_given_up",
+]
 
 MAX_CANCELLATIONS = 200
 """So often may code be cancelled and wait again, before it counts as one that never ends."""
@@ -132,6 +141,8 @@ class Driven:
         self.is_users = is_users
         self.name = name
         self.is_method = is_method
+        self.started_at = ""
+        """`file:line` of the user's code that started the task; empty if there is none."""
         self.native_task: Any = None
         """What the event loop runs."""
         self.is_reached = False
@@ -246,6 +257,14 @@ async def _drive(driven: Driven) -> Any:
     return await driven
 
 
+def driven_by(coroutine: Any) -> Driven | None:
+    """The driver of what a task runs; None if the task was started unseen."""
+    frame = getattr(coroutine, "cr_frame", None)
+    if frame is None or frame.f_code is not _drive.__code__:
+        return None
+    return frame.f_locals["driven"]
+
+
 class TaskDriver(trio.abc.Instrument):
     """On trio: puts a driver around every task, before its first step."""
 
@@ -280,21 +299,28 @@ def driving(director: Director, on_trio: TaskDriver) -> Generator[None]:
 
 
 def _driven(coroutine: Any, director: Director) -> Driven:
-    return Driven(coroutine, director, is_users=_is_started_by_user(director))
+    frames = _starting_frames()
+    in_users = bool(director.stepping) and director.stepping[-1].is_users
+    in_call = any(frame.f_code is answer_of.__code__ for frame in frames)
+    driven = Driven(coroutine, director, is_users=in_users or in_call)
+    if driven.is_users:
+        driven.started_at = _users_line(frames)
+    return driven
 
 
-def _is_started_by_user(director: Director) -> bool:
-    """Whether the code that starts a task now is the user's."""
-    if director.stepping and director.stepping[-1].is_users:
-        return True
-    frame: FrameType | None = sys._getframe()  # pyright: ignore[reportPrivateUsage]
-    while frame is not None:
-        if frame.f_code is answer_of.__code__:
-            return True
+def _starting_frames() -> list[FrameType]:
+    """The frames of the task, or of the callback, that starts another one; the outermost first.
+
+    Not the caller's: a frame that holds itself would keep alive what the user's frames hold.
+    """
+    frames: list[FrameType] = []
+    frame: FrameType | None = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
+    while frame is not None and frame.f_code is not anyio.run.__code__:
         if frame.f_code in DRIVERS and not _is_method_frame(frame):
-            return False
+            break
+        frames.append(frame)
         frame = frame.f_back
-    return False
+    return frames[::-1]
 
 
 def _is_method_frame(frame: FrameType) -> bool:

@@ -29,6 +29,7 @@ import sniffio
 import trio
 
 from tinker_rl.envs.error_reports import is_ours
+from tinker_rl.testing.cancellation.await_points import driven_by
 from tinker_rl.testing.cancellation.stacks import await_chain, is_library
 
 __all__ = [
@@ -61,10 +62,8 @@ class Leak(NamedTuple):
 def tasks() -> dict[Any, str]:
     """The tasks of this event loop, with where each waits."""
     if sniffio.current_async_library() == "asyncio":
-        found = [(task, task.get_name(), task.get_coro()) for task in asyncio.all_tasks()]
-    else:
-        found = [(task, task.name, task.coro) for task in _trio_tasks()]
-    return {task: _waiting(name, coroutine) for task, name, coroutine in found}
+        return {task: _waiting(task.get_coro()) for task in asyncio.all_tasks()}
+    return {task: _waiting(task.coro) for task in _trio_tasks()}
 
 
 def _trio_tasks() -> Iterator[trio.lowlevel.Task]:
@@ -76,13 +75,24 @@ def _trio_tasks() -> Iterator[trio.lowlevel.Task]:
         waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
 
 
-def _waiting(name: str, coroutine: Any) -> str:
+def _waiting(coroutine: Any) -> str:
+    """What a task runs, and a line of the user's: where it waits, or else where it was started.
+
+    The name of the task says neither, and asyncio gives another one each time.
+    """
+    driven = driven_by(coroutine)
+    if driven is not None:
+        coroutine = driven.coroutine
     frames = [f for f in await_chain(coroutine) if not is_ours(f.f_code.co_filename)]
     users = [frame for frame in frames if not is_library(frame)]
-    if not users:
-        return f"{name} still runs"
-    place = f"{users[-1].f_code.co_filename}:{users[-1].f_lineno}"
-    return f"{users[0].f_code.co_qualname} still runs ({place})"
+    if users:
+        place = f"{users[-1].f_code.co_filename}:{users[-1].f_lineno}"
+        return f"{users[0].f_code.co_qualname} still runs ({place})"
+    name = getattr(coroutine, "__qualname__", type(coroutine).__qualname__)
+    if frames:
+        name = f"{frames[0].f_globals.get('__name__', '')}.{frames[0].f_code.co_qualname}"
+    started = driven.started_at if driven is not None else ""
+    return f"{name} still runs{started and f' (started at {started})'}"
 
 
 @contextmanager

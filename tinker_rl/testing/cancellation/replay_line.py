@@ -32,10 +32,14 @@ class ReplayLine(msgspec.Struct, frozen=True):
     options: Mapping[str, Any]
     scope: Mapping[str, Any]
 
-    def at(self, number: int) -> str:
-        """The call for one point, and behind it, as a comment, what its names stand for."""
+    def at(self, number: int | None) -> str:
+        """The call for one point, and behind it, as a comment, what its names stand for.
+
+        Args:
+            number: Of the point; None: what is found in a group that is not cancelled.
+        """
         builder = self._code(self.builder)
-        arguments = [builder or "make_builder", f"at={number}"]
+        arguments = [builder or "make_builder", *([] if number is None else [f"at={number}"])]
         remarks = [*_values(self.builder)]
         if builder is None:
             kind = type(self.builder).__name__

@@ -96,7 +96,7 @@ def _shown(finding: Finding, replay: ReplayLine) -> list[str]:
     lines = [f"[{finding.kind}] {finding.text}"]
     first = finding.points[0]
     if first is None:
-        return [*lines, "    in a group that was not cancelled"]
+        return [*lines, "    in a group that was not cancelled", f"    replay: {replay.at(None)}"]
     lines.append(f"    cancelled at {first}")
     if first.source:
         lines.append(f"        {first.source}")

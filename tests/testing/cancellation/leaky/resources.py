@@ -150,6 +150,24 @@ class TaskGroup(Group):
     env_class = TaskEnv
 
 
+class LibraryTaskEnv(TwoTurns):
+    """Starts a task in which no code of its own runs."""
+
+    async def work(self):
+        if sniffio.current_async_library() == "asyncio":
+            event = asyncio.Event()
+            self.task = asyncio.create_task(event.wait())
+        else:
+            event = trio.Event()
+            trio.lowlevel.spawn_system_task(event.wait)
+        await anyio.sleep(1)
+        event.set()
+
+
+class LibraryTaskGroup(Group):
+    env_class = LibraryTaskEnv
+
+
 class GeneratorEnv(TwoTurns):
     """Leaves a generator in the middle; its `finally` runs at some later time."""
 
