@@ -278,3 +278,10 @@ def test_messages_are_drawn_too(backend):
     assert {message["content"] for message in nonsense} == set(NONSENSE_TEXTS)
     with pytest.raises(ConfigError, match=r"RandomMessageCompleter\.choices: expected one"):
         RandomMessageCompleter([])
+
+
+def test_an_episode_that_is_played_again_is_counted_anew():
+    recorded = RecordingCompleter(scripted())
+    group_of(recorded, size=1)
+    group_of(recorded, size=1)
+    assert [call.place.turn for call in recorded.calls] == [0, 1, 2, 0, 1, 2]

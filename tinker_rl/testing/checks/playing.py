@@ -42,6 +42,7 @@ from tinker_rl.testing.checks.global_random import (
 from tinker_rl.testing.checks.records import Broken, PlayedEpisode, PlayedGroup, Turn
 from tinker_rl.testing.checks.shared_state import SharedState
 from tinker_rl.testing.checks.sleep_watch import SleepWatch
+from tinker_rl.testing.completers.injected import is_injected
 from tinker_rl.testing.strategies.scripts import GroupScript
 
 __all__ = ["PlaySettings", "play_group"]
@@ -372,7 +373,7 @@ def _broken(
     where: str, how: Any, error: BaseException, method: Any, answer: Any = None
 ) -> _BrokenCall:
     failure: Any = env_failure(where, error, method).failure
-    return _BrokenCall(Broken(where, how, failure, answer))
+    return _BrokenCall(Broken(where, how, failure, answer, is_injected(error)))
 
 
 def _late(seconds: float) -> TimeoutError:

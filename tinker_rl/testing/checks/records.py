@@ -42,6 +42,8 @@ class Broken(msgspec.Struct, frozen=True):
     """As a run would keep it."""
     answer: Any = None
     """What it answered, if that is what was wrong."""
+    is_injected: bool = False
+    """Whether a completer of the kit raised it on purpose: to let it through is right."""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -126,8 +128,9 @@ class PlayedGroup:
     """What the members share, as it was before they acted; looked for on request."""
 
     def broken_call(self, *methods: str) -> Broken | None:
-        """The first call of one of the builder's methods that went wrong."""
-        return next((broken for broken in self.broken if broken.where in methods), None)
+        """The first call of one of the builder's methods that went wrong, and not on purpose."""
+        own = (broken for broken in self.broken if not broken.is_injected)
+        return next((broken for broken in own if broken.where in methods), None)
 
     def earned(self, episode: PlayedEpisode) -> float:
         """The return of one of the episodes, the group's reward included."""

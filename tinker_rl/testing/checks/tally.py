@@ -40,6 +40,7 @@ class Tally:
         """What an episode is made of, and its return, where every action could be read."""
         self._step_rewards: set[float] = set()
         self._num_unread = 0
+        self._num_injected = 0
         self._has_group_rewards = False
         self._num_calls: Counter[str] = Counter()
         self._num_played: Counter[tuple[int, ...]] = Counter()
@@ -57,6 +58,7 @@ class Tally:
         self._num_turns += sum(len(episode.turns) for episode in group.episodes)
         self._num_ended += sum(episode.end == "ended" for episode in group.episodes)
         for episode in group.episodes:
+            self._num_injected += episode.broken is not None and episode.broken.is_injected
             self._add_calls(episode)
             self._add_actions(episode)
             if episode.broken is None and episode.turns:
@@ -136,6 +138,11 @@ class Tally:
             for name, seconds in self._sleeps.items()
             if len(seconds) >= max(_MANY_SLEEPS, _SHARE_OF_SLEEPS * self._num_calls[name])
         ]
+        if self._num_injected:
+            notes.append(
+                f"{self._num_injected} of {self._num_episodes} episodes ended on a fault that a "
+                "completer raised on purpose: nothing after it was looked at"
+            )
         if self._num_cases > 1 and self._heard and not is_cut:
             notes += self._notes_of_rewards()
         return notes

@@ -23,8 +23,9 @@ from tinker_rl.completers import (
     TokensWithLogprobs,
 )
 from tinker_rl.errors import CompleterError, ConfigError, RequestError
-from tinker_rl.policies import EpisodeKey, present_episode, stable_seed
+from tinker_rl.policies import EpisodeKey, PresentEpisode, present_episode, stable_seed
 from tinker_rl.renderers import Message
+from tinker_rl.testing.completers.injected import injected
 from tinker_rl.types import ModelInput
 
 __all__ = [
@@ -66,22 +67,25 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class CallPlaces:
-    """Counts the calls of a completer, by episode."""
+    """Counts the calls of a completer, by episode; one that is played again begins anew."""
 
     def __init__(self) -> None:
-        self._turns: dict[EpisodeKey | None, int] = {}
+        self._counts: dict[EpisodeKey | None, tuple[PresentEpisode | None, int]] = {}
 
     def next(self) -> Place:
         """The place of the call that is made now."""
         episode = _episode_or_none()
-        turn = self._turns.get(episode, 0)
-        self._turns[episode] = turn + 1
-        return Place(episode, turn)
+        key = None if episode is None else episode.key
+        counted, turn = self._counts.get(key, (episode, 0))
+        if counted is not episode:
+            turn = 0
+        self._counts[key] = episode, turn + 1
+        return Place(key, turn)
 
 
-def _episode_or_none() -> EpisodeKey | None:
+def _episode_or_none() -> PresentEpisode | None:
     try:
-        return present_episode().key
+        return present_episode()
     except RequestError:  # outside of a rollout
         return None
 
@@ -168,8 +172,8 @@ def _is_hit(at: int | Collection[int] | None, place: Place) -> bool:
 def _made(error: ErrorSource | None, text: str) -> BaseException:
     """The error to raise; made anew where it can be, since a raised one collects its traceback."""
     if error is None:
-        return CompleterError(text)
-    return error if isinstance(error, BaseException) else error()
+        return injected(CompleterError(text))
+    return injected(error if isinstance(error, BaseException) else error())
 
 
 class _FaultyTokens(TokenCompleter):

@@ -44,6 +44,8 @@ def broken_steps(case: Case, name: str) -> Iterator[tuple[PlayedEpisode, Broken]
         broken = episode.broken
         if broken is None or broken.where not in ("step", "on_early_end"):
             continue
+        if broken.is_injected:  # to let it through is right: a run drops the group
+            continue
         if about(broken) == name:
             yield episode, broken
 
@@ -52,7 +54,9 @@ def starts(case: Case) -> Finding | None:
     """`initial_observation` does not raise."""
     for episode in case.group.episodes:
         broken = episode.broken
-        if broken and broken.where == "initial_observation" and broken.how == "raised":
+        if broken is None or broken.is_injected:
+            continue
+        if broken.where == "initial_observation" and broken.how == "raised":
             return of_broken(broken, episode.member)
     return None
 
