@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import pytest
@@ -181,6 +182,75 @@ def test_what_cannot_be_read_is_told(folder, read, make):
     assert "Passed over in timeline.jsonl: 1 line that" in notes
     assert "Token ids are shown" in notes
     assert "expected the beginning of a journal" in notes
+
+
+def notes_of_ended(folder, read, make, num_bytes, fill=b"", num_rows=2):
+    """The notes of a run of two steps that ended, of whose journal so many bytes are left."""
+    make.append(folder, make.start())
+    for step in range(2):
+        made = make.group(step, make.simple(1.0, 0.0)), make.trained(step, (step, 0, [-1, -1], [0]))
+        make.append(folder, *made, make.commit(step, step))
+    rows = [ROW | {"step": step, "progress/batch": step} for step in range(num_rows)]
+    make.append_lines(folder / "metrics.jsonl", *rows)
+    marks = [{"lane": "run", "name": name, "at": 5.0, "seconds": 0} for name in ("start", "end")]
+    make.append_lines(folder / "timeline.jsonl", *marks)
+    path = folder / "journal.bin"
+    path.write_bytes(path.read_bytes()[:num_bytes] + fill)
+    return read(folder).head("0")["notes"]
+
+
+def test_a_journal_that_has_lost_its_end_is_told(folder, read, make):
+    (note,) = notes_of_ended(folder, read, make, 400, b"\0" * 500)
+    assert note.startswith("journal.bin has no step, though metrics.jsonl goes to step 1: ")
+    (num_bytes,) = re.findall(r"Its last (\d+) bytes are no whole record\.", note)
+    assert int(num_bytes) > 500
+    assert f"python -m tinker_rl journal {folder} says" in note
+
+
+def test_a_journal_that_lacks_the_last_commit_is_told(folder, read, make):
+    (note,) = notes_of_ended(folder, read, make, -3)
+    assert "journal.bin ends at step 0, though metrics.jsonl goes to step 1" in note
+
+
+def test_bytes_behind_the_journal_of_a_run_that_ended_are_told(folder, read, make):
+    (note,) = notes_of_ended(folder, read, make, None, b"\7" * 9)
+    assert "written over after the run had ended. Its last 9 bytes are no whole record" in note
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_a_record_that_a_kill_tore_and_steps_to_be_done_again_are_no_loss(
+    folder, read, make, is_running
+):
+    if is_running:
+        with lock_log_dir(folder):
+            assert notes_of_ended(folder, read, make, 400, b"\0" * 500) == []
+        return
+    assert notes_of_ended(folder, read, make, None) == []
+    start = {"lane": "run", "name": "start", "at": 9.0, "seconds": 0}
+    make.append_lines(folder / "timeline.jsonl", start)
+    make.append(folder, make.start(1))
+    with (folder / "journal.bin").open("ab") as file:
+        file.write(b"\7" * 9)
+    assert read(folder).head("0")["notes"] == []
+
+
+def test_files_that_are_there_and_cannot_be_read_are_not_called_missing(folder, read):
+    (folder / "config.json").write_text("{")
+    for name in ("metrics.jsonl", "journal.bin"):
+        (folder / name).mkdir()
+    (folder / "timeline.jsonl").touch()
+    run = read(folder)
+    notes = "\n".join(run.head("0")["notes"])
+    assert "config.json cannot be read: Expecting property name" in notes
+    assert "metrics.jsonl cannot be read: Is a directory." in notes
+    assert "journal.bin: expected a file; got a folder." in notes
+    assert "There is no" not in notes
+    (folder / "metrics.jsonl").rmdir()
+    (folder / "metrics.jsonl").write_text(json.dumps(ROW) + "\n")
+    (folder / "config.json").write_text("[]")
+    assert run.poll()
+    assert run.part("metrics")["steps"] == [0]
+    assert run.unreadable == {"config.json": "expected a JSON object; got list"}
 
 
 def test_text_of_a_config_is_text_whatever_the_file_had(folder, read):

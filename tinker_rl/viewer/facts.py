@@ -21,8 +21,8 @@ __all__ = [
     "RunState",
     "configured_at",
     "is_run_folder",
+    "load_config",
     "older_journals",
-    "read_config",
     "run_state",
     "steps_planned",
     "updated_at",
@@ -43,7 +43,7 @@ def is_run_folder(folder: Path) -> bool:
     """Whether a run has written here: also one that has only begun."""
     names = (*_SHOWN, CONFIG_FILE)
     return any((folder / name).is_file() for name in names) and (
-        any((folder / name).is_file() for name in _SHOWN) or _is_ours(read_config(folder))
+        any((folder / name).is_file() for name in _SHOWN) or _is_ours(load_config(folder)[0])
     )
 
 
@@ -51,13 +51,19 @@ def _is_ours(config: Mapping[str, Any]) -> bool:
     return "log_path" in config
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The run's options; empty where there are none to be read."""
-    with suppress(OSError, ValueError, RecursionError):
+def load_config(folder: Path) -> tuple[dict[str, Any], str | None]:
+    """The run's options, empty where there are none to be read, and what is wrong with the file."""
+    try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        if isinstance(config, dict):
-            return {str(name): value for name, value in config.items()}
-    return {}
+    except FileNotFoundError:
+        return {}, None
+    except OSError as error:
+        return {}, error.strerror or str(error)
+    except (ValueError, RecursionError) as error:
+        return {}, str(error)
+    if not isinstance(config, dict):
+        return {}, f"expected a JSON object; got {type(config).__name__}"
+    return {str(name): value for name, value in config.items()}, None
 
 
 def steps_planned(config: Mapping[str, Any], last_row: Mapping[str, Any]) -> int | None:

@@ -23,6 +23,8 @@ class FollowedJournal(Journal):
     """
 
     problem: str | None = None
+    num_torn_bytes: int = 0
+    """Bytes after the last whole record, at the last look."""
 
     def __init__(self, path: Path, fd: int, *, is_read_only: bool) -> None:
         super().__init__(path, fd, is_read_only=is_read_only)
@@ -36,6 +38,7 @@ class FollowedJournal(Journal):
             self._follow()
         except JournalError as error:
             self.problem = str(error)
+        self.num_torn_bytes = os.fstat(self._opened()).st_size - self._end
         return self._news
 
     def is_replaced(self) -> bool:

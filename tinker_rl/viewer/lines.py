@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,8 @@ class FollowedLines:
 
     num_bad: int = 0
     """Lines that could not be read."""
+    problem: str | None = None
+    """Why the file could not be read at the last look, if it is there."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,18 +42,24 @@ class FollowedLines:
 
     @property
     def exists(self) -> bool:
-        """Whether the file was there at the last look."""
-        return self._fd is not None
+        """Whether the file was there to be read at the last look."""
+        return self._fd is not None and self.problem is None
 
     def follow(self) -> NewLines:
         """The objects since the last look; none where there is no file."""
         is_anew = self._is_replaced()
         if is_anew:
             self.close()
-        if self._fd is None:
-            with suppress(OSError):
+        self.problem = None
+        rows: list[dict[str, Any]] = []
+        try:
+            if self._fd is None:
                 self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        rows = [] if self._fd is None else self._read(self._fd)
+            rows = self._read(self._fd)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self.problem = error.strerror or str(error)
         return NewLines(rows, is_anew)
 
     def close(self) -> None:

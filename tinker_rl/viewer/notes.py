@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
+from tinker_rl.rl.journal import JOURNAL_FILE
 from tinker_rl.rl.log_dir import METRICS_FILE
 from tinker_rl.rl.timeline import TIMELINE_FILE
 from tinker_rl.viewer.plain import text
@@ -24,8 +25,11 @@ def notes_of(run: RunReader, left_out: Collection[int]) -> list[str]:
 
 
 def _files(run: RunReader) -> Iterator[str]:
+    unreadable = run.unreadable
+    yield from (f"{name} cannot be read: {why}." for name, why in unreadable.items())
     if not run.rows.exists:
-        yield f"There is no {METRICS_FILE}: no curves."
+        if METRICS_FILE not in unreadable:
+            yield f"There is no {METRICS_FILE}: no curves."
     elif run.rows.num_bad:
         yield _passed_over(run.rows.num_bad, METRICS_FILE)
     if run.num_voided_rows:
@@ -34,7 +38,8 @@ def _files(run: RunReader) -> Iterator[str]:
             "started again: what came last is shown."
         )
     if not run.spans_file.exists:
-        yield f"There is no {TIMELINE_FILE}: no timeline. Runs of earlier versions wrote none."
+        if TIMELINE_FILE not in unreadable:
+            yield f"There is no {TIMELINE_FILE}: no timeline. Runs of earlier versions wrote none."
     elif run.spans_file.num_bad:
         yield _passed_over(run.spans_file.num_bad, TIMELINE_FILE)
     if not run.spans.has_all_turns:
@@ -56,6 +61,7 @@ def _journal(run: RunReader) -> Iterator[str]:
         yield f"There is no {journal.path.name}: no episodes. Only reinforcement learning has one."
         return
     yield from (f"The journal could not be read to its end. {why}" for why in journal.problems)
+    yield from _lost(run)
     if run.tokens_note:
         yield run.tokens_note[:1].upper() + run.tokens_note[1:]
     if journal.num_committed and not journal.has_trained_tokens:
@@ -69,6 +75,33 @@ def _journal(run: RunReader) -> Iterator[str]:
             f"Groups from before the options changed are in other journals than {journal.path.name}"
             f": python -m tinker_rl view {files} shows them."
         )
+
+
+def _lost(run: RunReader) -> Iterator[str]:
+    """An end of the journal that no kill leaves: a step is in there before it is in the metrics."""
+    journal = run.journal
+    if journal.problems or journal.path.name != JOURNAL_FILE or run.state == "running":
+        return
+    name = journal.path.name
+    torn = counted(journal.num_torn_bytes, "byte")
+    tail = f" Its last {torn} are no whole record." if journal.num_torn_bytes else ""
+    if journal.last_step < run.last_step:
+        ends = f"ends at step {journal.last_step}" if journal.last_step >= 0 else "has no step"
+        yield (
+            f"{name} {ends}, though {METRICS_FILE} goes to step {run.last_step}: what came after "
+            "it is lost. Episodes of later steps are missing, or are shown without a step."
+            f"{tail} {_what_to_do(run)}"
+        )
+    elif tail and run.has_ended_well:
+        yield f"{name} was cut or written over after the run had ended.{tail} {_what_to_do(run)}"
+
+
+def _what_to_do(run: RunReader) -> str:
+    folder = shlex.quote(str(run.folder))
+    return (
+        "Put back a copy of it if there is one: "
+        f"python -m tinker_rl journal {folder} says what is left."
+    )
 
 
 def _left_out(run: RunReader, left_out: Collection[int]) -> Iterator[str]:

@@ -8,13 +8,14 @@ from typing import Any, Literal, TypeAlias
 
 from tinker_rl.errors import ConfigError
 from tinker_rl.rl.journal import JOURNAL_FILE
-from tinker_rl.rl.log_dir import METRICS_FILE
+from tinker_rl.rl.log_dir import CONFIG_FILE, METRICS_FILE
 from tinker_rl.rl.timeline import TIMELINE_FILE
 from tinker_rl.viewer.facts import (
+    RunState,
     configured_at,
     is_run_folder,
+    load_config,
     older_journals,
-    read_config,
     run_state,
     steps_planned,
     updated_at,
@@ -54,7 +55,7 @@ class RunReader:
                 f"view: expected a run's folder, with a {METRICS_FILE} or a {JOURNAL_FILE}, or a "
                 f"journal that was put aside; got {run}. The folder is the run's log_path."
             )
-        self._config = read_config(self.folder)
+        self._config, self.config_problem = load_config(self.folder)
         tokens, self.tokens_note = load_token_text(self._config.get("model_name"))
         self.journal = RunJournal(journal, tokens)
         self.rows = FollowedLines(self.folder / METRICS_FILE)
@@ -77,6 +78,39 @@ class RunReader:
         return self._training.num_voided
 
     @property
+    def last_step(self) -> int:
+        """The last training step of the metrics; -1 for none."""
+        last = self._training.last
+        done = number(last.get(BATCH, last.get("step")))
+        return -1 if done is None else int(done)
+
+    @property
+    def state(self) -> RunState:
+        """Whether the run goes on, and if not, how it ended."""
+        planned = steps_planned(self._config, self._training.last)
+        return run_state(self.folder, self._steps_done, planned, self.spans.last_mark)
+
+    @property
+    def has_ended_well(self) -> bool:
+        """Whether its last process came to the end of its work."""
+        mark = self.spans.last_mark
+        return mark is not None and mark.name == "end" and not (mark.facts or {}).get("error")
+
+    @property
+    def _steps_done(self) -> int:
+        return max(self.journal.num_committed, self.last_step + 1)
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Files that are there and cannot be read, and why."""
+        problems = {
+            CONFIG_FILE: self.config_problem,
+            METRICS_FILE: self.rows.problem,
+            TIMELINE_FILE: self.spans_file.problem,
+        }
+        return {name: text(why) for name, why in problems.items() if why is not None}
+
+    @property
     def older_journals(self) -> list[Path]:
         """Journals that were put aside before this one, oldest first."""
         return older_journals(self.journal.path)
@@ -87,7 +121,7 @@ class RunReader:
         """Take in what was added since the last time; says whether anything was."""
         found = [self._poll_journal(), self._poll_rows(), self._poll_spans()]
         if any(found):
-            self._config = read_config(self.folder)
+            self._config, self.config_problem = load_config(self.folder)
         return any(found)
 
     def close(self) -> None:
@@ -148,6 +182,7 @@ class RunReader:
             "name": self.name,
             "path": text(self.folder.resolve()),
             "notes": notes_of(self, left_out),
+            "unreadable": self.unreadable,
             "config": flat(self._config),
             "facts": self._facts(),
             "generation": self._generation + self.journal.generation,
@@ -183,18 +218,14 @@ class RunReader:
         return {int(step): value for step, value in pairs if value is not None}
 
     def _facts(self) -> dict[str, Any]:
-        last = self._training.last
-        done = number(last.get(BATCH, last.get("step")))
-        steps_done = max(self.journal.num_committed, 0 if done is None else int(done) + 1)
-        planned = steps_planned(self._config, last)
         model = self._config.get("model_name")
         mark = self.spans.last_mark
-        state = run_state(self.folder, steps_done, planned, mark)
+        state = self.state
         reason = mark.facts.get("error") if mark and mark.facts and state == "failed" else None
         return {
             "model": text(model) if model is not None else None,
-            "steps_done": steps_done,
-            "steps_planned": planned,
+            "steps_done": self._steps_done,
+            "steps_planned": steps_planned(self._config, self._training.last),
             "state": state,
             "reason": reason,
             "started_at": self.spans.started_at or configured_at(self.folder),

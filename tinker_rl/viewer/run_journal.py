@@ -63,6 +63,8 @@ class RunJournal:
         self._failures: defaultdict[int, list[FailureRecord]] = defaultdict(list)
         self._groups_per_chunk: int | None = None
         self._unreadable: dict[int, str] = {}
+        self.last_step = -1
+        """The last step that the file tells of, whether it holds or not; -1 for none."""
         self._trained = lru_cache(maxsize=2)(self._read_trained)
 
     # ------------------------------------------------------------------------------ following
@@ -88,14 +90,17 @@ class RunJournal:
 
     def _follow(self) -> bool:
         if self._journal is None:
-            if not self.path.is_file():
+            self._unopened = None
+            if not self.path.exists():
+                return False
+            if self.path.is_dir():
+                self._unopened = f"{self.path}: expected a file; got a folder."
                 return False
             try:
                 self._journal = FollowedJournal.read(self.path)
             except DataError as error:  # it may have gone meanwhile: the next look tries again
                 self._unopened = str(error)
                 return False
-            self._unopened = None
         known = self._journal.committed_steps()
         news = self._journal.follow()
         if not news:
@@ -127,6 +132,9 @@ class RunJournal:
                 changed.add(head.group)
             elif isinstance(head, CommitRecord):
                 changed.update(head.groups)
+                self.last_step = max(self.last_step, head.step)
+            elif isinstance(head, StartRecord):
+                self.last_step = max(self.last_step, head.version - 1)
         self._trained.cache_clear()
         # By step, so that what the learner said of each is read once.
         for group in sorted(changed, key=lambda group: (self.step_of(group) or 0, group)):
@@ -181,6 +189,11 @@ class RunJournal:
         """Steps that were trained, by the last of them."""
         steps = set[int]() if self._journal is None else self._journal.committed_steps()
         return max(steps) + 1 if steps else 0
+
+    @property
+    def num_torn_bytes(self) -> int:
+        """Bytes after the last whole record: of one that is being written, or cut or zeroed."""
+        return 0 if self._journal is None else self._journal.num_torn_bytes
 
     @property
     def has_trained_tokens(self) -> bool:

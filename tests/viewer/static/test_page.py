@@ -190,6 +190,24 @@ def test_runs_of_nothing_but_metrics_say_what_is_missing_and_which_they_are(
         page.wait_for_selector("text=No episodes yet")
 
 
+def test_what_cannot_be_read_is_said_where_it_is_missed(page_open, page_write, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("metrics.jsonl", "timeline.jsonl"):
+        (run / name).mkdir()
+    (run / "config.json").write_text("{")
+    (run / "journal.bin").write_text("a diary\n")
+    with page_open(page_write(tmp_path, run)) as page:
+        for tab, said in (
+            ("curves", "metrics.jsonl cannot be read (Is a directory)"),
+            ("timeline", "timeline.jsonl cannot be read (Is a directory)"),
+            ("episodes", "expected the beginning of a journal"),
+            ("run", "config.json cannot be read: the notes say why."),
+        ):
+            page.show(f"tab={tab}")
+            page.wait_for_selector(f"#view-{tab} >> text={said}")
+
+
 def test_long_names_of_runs_fit_a_phone_and_are_told_apart(
     page_open, page_write, page_make, tmp_path
 ):

@@ -104,6 +104,8 @@
 
   /** Why runs have no steps: they ended before the first, or have yet to come to it. */
   function unbegun(what, runs) {
+    if (what === "metrics" && runs.every((run) => run.unreadable["metrics.jsonl"]))
+      return `No metrics: metrics.jsonl cannot be read (${runs[0].unreadable["metrics.jsonl"]}).`;
     if (runs.some((run) => MAY_GO_ON.has(run.facts.state)))
       return `No ${what} yet: they come with the first step.`;
     if (runs.length > 1) return `No ${what}: each run ended before there were any.`;

@@ -9,7 +9,7 @@
   let root, shareNode, stepNode, lineNode, selectedNode, waitNode, runSelect, tip;
   let selected = null;
 
-  function drawTimeline(timeline, run) {
+  function drawTimeline(timeline, run, problem) {
     const missing = !timeline || !timeline.lane.length;
     root.classList.toggle("without", missing);
     if (missing) {
@@ -19,7 +19,9 @@
         lineNode,
         el("p", {
           class: "muted",
-          text: "This run has no timeline: it has no timeline.jsonl, which runs of reinforcement learning write.",
+          text: problem
+            ? `This run has no timeline: timeline.jsonl cannot be read (${problem}).`
+            : "This run has no timeline: it has no timeline.jsonl, which runs of reinforcement learning write.",
         }),
       );
       return;
@@ -178,7 +180,7 @@
     const current = runs.find((run) => run.id === data.current().id);
     runSelect.value = current.id;
     Tinker.shares.drawSteps(stepNode, current.metrics);
-    drawTimeline(current.timeline, current.id);
+    drawTimeline(current.timeline, current.id, current.unreadable["timeline.jsonl"]);
   }
 
   function build() {
