@@ -7,12 +7,17 @@ import types
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase
+from hypothesis import strategies as st
 
+from tinker_rl.envs import EnvFromMessageEnv, load_renderer
 from tinker_rl.testing import (
     CancellationError,
+    EnvStateMachine,
     cancel_everywhere,
     machine_settings,
     run_env_state_machine,
+    turn,
 )
 from tinker_rl.testing import completers as faulty
 
@@ -87,6 +92,38 @@ def test_the_countdown_is_found_wrong_as_it_says(run_piece):
     for line in lines:
         assert line == "..." or line in notes.splitlines(), line
     names["TestCountdown"].settings = machine_settings(max_examples=5)
+
+
+def test_a_conversation_may_stand_in_its_adapter_as_it_says(run_piece):
+    names = run_piece("class Countdown")
+
+    class Wrapped(names["CountdownMachine"]):
+        def make_env(self):
+            return EnvFromMessageEnv(load_renderer("tiny", "qwen3_instruct"), super().make_env())
+
+    with pytest.raises(AssertionError) as raised:
+        run_env_state_machine(Wrapped, 10, 8, phases=[Phase.generate])
+    assert raised.traceback[-1].name == "take"  # where it is compared with the model
+
+
+def test_an_environment_of_another_page_is_played_as_it_stands():
+    page = PAGE.with_name("environments.md").read_text(encoding="utf-8")
+    (code,) = (
+        piece
+        for piece in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+        if "class GuessEnv" in piece
+    )
+    names = {"__name__": "docs_environments"}
+    exec(compile(code, "environments.md", "exec", dont_inherit=True), names)
+
+    class Machine(EnvStateMachine):
+        make_env = staticmethod(names["GuessEnv"])
+
+        @turn(number=st.integers(1, 100))
+        def guess(self, number):
+            self.act(str(number))
+
+    run_env_state_machine(Machine, max_examples=5, max_steps=10)
 
 
 def test_a_group_is_played_as_it_says(run_piece):

@@ -166,6 +166,11 @@ class EnvFromMessageEnv(Env):
         self._observation = ModelInput.empty()
         self._is_over = False
 
+    @property
+    def shown_messages(self) -> tuple[Message, ...]:
+        """The conversation as the policy was shown it last; empty before it begins."""
+        return tuple(self._shown)
+
     async def initial_observation(self) -> tuple[Observation, StopCondition]:
         messages = await call_env(self.message_env, "initial_observation")
         where = f"{type(self.message_env).__name__}.initial_observation"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from tinker_rl.envs import (
+    Env,
     EnvFromMessageEnv,
     MessageEnv,
     MessageStepResult,
@@ -30,6 +31,7 @@ from tinker_rl.testing.state_machines.state_machine import (
     run_env_state_machine,
     turn,
 )
+from tinker_rl.types import ModelInput
 
 run = partial(run_env_state_machine, max_examples=5, max_steps=8)
 find = partial(run, phases=[Phase.generate])  # as it was drawn, not shrunk
@@ -121,12 +123,64 @@ def test_a_failing_run_is_shrunk_and_shown_as_script_and_transcript(backend):
     assert transcript in raised.value.__notes__
 
 
-class GoesOn(Counter):
+class GoesOn(Env):
     """Accepts a move after its end."""
+
+    def __init__(self):
+        self.tokens = [1]
+
+    async def initial_observation(self):
+        return ModelInput.from_ints(self.tokens), [0]
+
+    async def step(self, action):
+        self.tokens += [*action, 1]
+        return StepResult(1.0, True, ModelInput.from_ints(self.tokens), [0])
+
+
+class ComesToAnEnd(Counter):
+    """Remembers nothing of its end, as `EnvFromMessageEnv` does that for it."""
 
     async def step(self, message):
         self.turns = min(self.turns, 2)
         return await super().step(message)
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_a_conversation_need_not_remember_that_it_is_over(is_wrapped, backend):
+    class Machine(CounterMachine):
+        def make_env(self):
+            env = ComesToAnEnd()
+            renderer = load_renderer("tiny", "qwen3_instruct")
+            return EnvFromMessageEnv(renderer, env) if is_wrapped else env
+
+        @turn(text=st.text("ab", max_size=3))
+        def speak(self, text):
+            result = self.act(text)
+            assert self.shown() == str(len(self.members[0].results))
+            assert result.episode_done == (self.shown() == "3")
+
+    Machine.backend = backend
+    run(Machine)
+
+
+def test_what_a_conversation_tells_the_policy_itself_is_shown():
+    """Not the environment's words alone: also the adapter's, of what it could not read."""
+
+    class Machine(EnvStateMachine):
+        def make_env(self):
+            options = {"terminate_on_parse_error": False, "parse_error_message": "What?"}
+            return EnvFromMessageEnv(load_renderer("tiny", "qwen3_instruct"), Counter(), **options)
+
+        def make_model(self):
+            return 0
+
+        @turn(is_readable=st.booleans())
+        def speak(self, is_readable):
+            self.model += is_readable
+            self.act("Hi" if is_readable else [5])
+            assert self.shown() == (str(self.model) if is_readable else "What?")
+
+    run(Machine)
 
 
 class Rewrites(Counter):
@@ -161,7 +215,7 @@ class Hangs(Counter):
 
 
 BROKEN = {
-    GoesOn: (AssertionError, r"GoesOn\.step: expected an error after the end .* MessageStepResult"),
+    GoesOn: (AssertionError, r"GoesOn\.step: expected an error after the end .* got StepResult"),
     Rewrites: (AssertionError, r"Rewrites\.step: expected an observation that begins with the"),
     NeverEnds: (AssertionError, r"NeverEnds\.step: expected the episode to end within 3 turns"),
     Earns: (RequestError, "finite"),
@@ -181,7 +235,7 @@ def test_what_no_environment_may_do_is_found_without_a_model(env, backend):
 
         @turn()
         def speak(self):
-            self.act("Hi")
+            self.act([5, 0] if env is GoesOn else "Hi")
 
     Silent.backend = backend
     error, text = BROKEN[env]
@@ -219,7 +273,7 @@ def test_text_messages_and_tokens_are_the_same_action(backend):
             result = self.act(actions[way])
             assert isinstance(result, StepResult)
             assert result.reward == len(self.members[0].results)
-            assert "<|im_start|>user" in self.shown()
+            assert self.shown() == str(result.reward)[:1]
 
     Tokens.backend = backend
     run(Tokens)

@@ -11,6 +11,7 @@ from tinker_rl.completers import TokensWithLogprobs
 from tinker_rl.envs import (
     ActionExtra,
     Env,
+    EnvFromMessageEnv,
     MessageStepResult,
     Trajectory,
     Transition,
@@ -41,12 +42,13 @@ class PlayedMember:
         """What `step` gave, in order."""
         self.transcript: list[str] = [f"# member {place}, {self.name}:"]
         self.shown = ""
-        """The text that came last."""
+        """The text that came last: of a message, where there are messages."""
         self.was_tried_after_end = False
         self._member = member
         self._max_turns = max_turns
         self._num_seen = 0
         self._observation: Any = None
+        self._messages: tuple[Message, ...] = ()
         self._stop: Any = None
         self._last_call: tuple[Any, ...] = ()
         self._transitions: list[Transition] = []
@@ -198,7 +200,19 @@ class PlayedMember:
     def _show(self, tokens: Sequence[int]) -> None:
         if tokens:
             self.transcript.append(f"  sees    {self._space.decode(tokens)}")
+        env = self._member.env
+        if isinstance(env, EnvFromMessageEnv):
+            self._take_over_messages(env.shown_messages)
+        elif tokens:
             self.shown = self._text(tokens)
+
+    def _take_over_messages(self, messages: tuple[Message, ...]) -> None:
+        """Of an environment of messages inside: what came since the one that was written."""
+        known, self._messages = self._messages, messages
+        has_grown = bool(known) and messages[: len(known)] == known
+        new = messages[len(known) + 1 :] if has_grown else messages
+        if new:
+            self.shown = format_content_as_string(new[-1]["content"])
 
     def _text(self, tokens: Sequence[int]) -> str:
         tokenizer = self._space.tokenizer

@@ -62,8 +62,9 @@ class EnvStateMachine(RuleBasedStateMachine):
 
     After each action it checks what every environment must keep: the answer is one, rewards are
     finite, the observation extends the last one unless `rewrites_history` says otherwise, the
-    episode ends within `max_turns`, and when it is over a further step raises. At the end group
-    rewards are asked for and `cleanup` is called, once.
+    episode ends within `max_turns`, and when it is over a further step of an `Env` raises (a
+    `MessageEnv` is not asked for one: `EnvFromMessageEnv` raises). At the end group rewards are
+    asked for and `cleanup` is called, once.
 
     Run it as `TestMine = Mine.TestCase` in a test file, or with `run_env_state_machine(Mine)`.
     """
@@ -155,7 +156,11 @@ class EnvStateMachine(RuleBasedStateMachine):
         return results[-1] if results else None
 
     def shown(self, member: int = 0) -> str:
-        """What the member was shown last: the text that came since its own."""
+        """The text that the member was shown last.
+
+        Of a `MessageEnv`, also inside an `EnvFromMessageEnv`, that is the text of the last message;
+        of another `Env` all that came since the action, as its tokens read.
+        """
         return self.members[member].shown
 
     # ------------------------------------------------------------------------------------ rules
@@ -191,9 +196,9 @@ class EnvStateMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.active)
     @rule()
     def step_after_the_end(self) -> None:
-        """What is over does not go on."""
+        """What is over does not go on; for a `MessageEnv` its adapter sees to that."""
         for place, played in enumerate(self.members):
-            if not played.is_over or played.was_tried_after_end:
+            if not (played.is_of_tokens and played.is_over) or played.was_tried_after_end:
                 continue
             played.was_tried_after_end = True
             try:
