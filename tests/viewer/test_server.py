@@ -209,7 +209,7 @@ def test_a_part_that_did_not_change_is_not_made_again(run, folder, make):
 def test_a_port_that_is_taken_is_refused_if_it_was_asked_for_and_passed_over_if_not(monkeypatch):
     with open_socket("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"expected a port that is free.*got {port}"):
+        with pytest.raises(ConfigError, match=f"expected one that is free.*got {port}"):
             open_socket("127.0.0.1", port)
         monkeypatch.setattr(server, "DEFAULT_PORT", port)
         with open_socket("127.0.0.1", None) as other:

@@ -28,6 +28,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.text import Text
 
 from tinker_rl.errors import ConfigError, TinkerRLError
+from tinker_rl.rl.timeline import TIMELINE_FILE
+from tinker_rl.viewer.facts import runs_inside
+from tinker_rl.viewer.notes import notes_of
 from tinker_rl.viewer.page import DEFAULT_MAX_MB, write_page
 from tinker_rl.viewer.reader import RunReader
 
@@ -46,7 +49,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     out: Path | None = None
     serve: bool = False
     port: int | None = None
-    host: str = LOOPBACK
+    host: str | None = None
     trace: Path | None = None
     max_mb: float = DEFAULT_MAX_MB
     open: bool = False
@@ -82,6 +85,7 @@ def parse(arguments: list[str]) -> Options:
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's folder")
     parser.add_argument(
+        "-o",
         "--out",
         type=Path,
         metavar="FILE",
@@ -92,10 +96,14 @@ def parse(arguments: list[str]) -> Options:
     )
     parser.add_argument("--port", type=int, metavar="N", help="where to serve it")
     parser.add_argument(
-        "--host", default=LOOPBACK, help="interface to serve it on: others can read all of it there"
+        "--host",
+        help=f"interface to serve it on ({LOOPBACK}): others can read all of it there",
     )
     parser.add_argument(
-        "--trace", type=Path, metavar="FILE", help="write the timeline for Perfetto instead"
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="write the timeline for Perfetto instead of the page; with --out, both",
     )
     parser.add_argument(
         "--max-mb",
@@ -129,6 +137,12 @@ def _check(options: Options) -> None:
         raise ConfigError(
             "view: expected --serve, or a file to write; got both. Leave out one of them."
         )
+    for name, value in (("port", options.port), ("host", options.host)):
+        if value is not None and not options.serve:
+            raise ConfigError(
+                f"view: {name}: expected --serve beside it; got a file to write. Add --serve, or "
+                f"leave out --{name}."
+            )
     if not options.max_mb > 0:
         raise ConfigError(
             f"view: max_mb: expected megabytes above 0; got {options.max_mb}. Leave it out for "
@@ -151,6 +165,10 @@ def _main(options: Options, console: Console, messages: Console) -> None:
             return
         if options.trace is not None:
             _trace(runs, options.trace, console)
+            if options.out is None:  # the page would say it
+                for reader in runs:
+                    about = [note for note in notes_of(reader, ()) if TIMELINE_FILE in note]
+                    _say(about, reader, runs, messages)
         if options.trace is None or options.out is not None:
             _write(options, runs, console, messages)
     finally:
@@ -163,7 +181,8 @@ def _readers(
 ) -> tuple[list[RunReader], list[Path]]:
     """Of all that are runs, as `runs/*` may name others too, and where one may begin yet.
 
-    Raises ConfigError where there is neither. A file that is no journal becomes no run.
+    Raises ConfigError where there is neither, and for what is not there and is not waited for. A
+    file that is no journal becomes no run, nor does a folder of runs.
     """
     readers: list[RunReader] = []
     others: dict[Path, ConfigError] = {}
@@ -172,8 +191,17 @@ def _readers(
         try:
             readers.append(RunReader(path))
         except ConfigError as error:
-            if is_waiting and not path.expanduser().is_file():
+            place = path.expanduser()
+            if not place.exists() and re.fullmatch(r"[A-Za-z][\w-]*=.*", str(path)):
+                raise ConfigError(
+                    f"view: expected a run's folder or an option; got {path}, which is neither. "
+                    "--help lists the options; --serve waits for a folder of that name by its "
+                    "whole path."
+                ) from None
+            if is_waiting and not place.is_file() and not runs_inside(place):
                 waiting.append(path)
+            elif not place.exists():
+                raise
             else:
                 others[path] = error
     if not readers and not waiting:
@@ -202,15 +230,19 @@ def _write(
         )
     megabytes = summary.num_bytes / 1e6
     console.print(Text(f"{summary.path.resolve()} ({megabytes:.1f} MB): open it in a browser"))
-    if summary.num_left_out:
-        messages.print(
-            Text(
-                f"the text of some groups is left out, as it is over max_mb={options.max_mb:g}: "
-                "--serve shows all"
-            )
-        )
+    for reader, notes in zip(runs, summary.notes, strict=True):
+        _say(notes, reader, runs, messages)
     if options.open:
         webbrowser.open(summary.path.resolve().as_uri())
+
+
+def _say(
+    notes: Sequence[str], about: RunReader, runs: Sequence[RunReader], messages: Console
+) -> None:
+    """Notes about one of the runs, a line each."""
+    name = f"{about.name}: " if len(runs) > 1 else ""
+    for note in notes:
+        messages.print(Text(f"note: {name}{note}"))
 
 
 def _progress(messages: Console) -> Progress:
@@ -247,15 +279,15 @@ def _serve(
 ) -> None:
     from tinker_rl.viewer.server import open_socket, serve
 
-    sock = open_socket(options.host, options.port)
+    host = LOOPBACK if options.host is None else options.host
+    sock = open_socket(host, options.port)
     port = sock.getsockname()[1]
-    if options.host not in (LOOPBACK, "localhost", "::1"):
+    if host not in (LOOPBACK, "localhost", "::1"):
         messages.print(
-            Text(f"warning: all that reach {options.host} can read these runs, every word of them")
+            Text(f"warning: all that reach {host} can read these runs, every word of them")
         )
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    url = f"http://{host}:{port}/"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     console.print(Text(f"{url} shows the run as it goes on; Ctrl-C ends it"))
     if options.open:
         threading.Timer(0.5, webbrowser.open, [url]).start()
-    serve(runs, sock, options.host, waiting)
+    serve(runs, sock, host, waiting)

@@ -24,6 +24,7 @@ __all__ = [
     "load_config",
     "older_journals",
     "run_state",
+    "runs_inside",
     "steps_planned",
     "updated_at",
 ]
@@ -45,6 +46,13 @@ def is_run_folder(folder: Path) -> bool:
     return any((folder / name).is_file() for name in names) and (
         any((folder / name).is_file() for name in _SHOWN) or _is_ours(load_config(folder)[0])
     )
+
+
+def runs_inside(folder: Path) -> list[Path]:
+    """The runs' folders in a folder, by name."""
+    with suppress(OSError):
+        return [path for path in sorted(folder.iterdir()) if is_run_folder(path)]
+    return []
 
 
 def _is_ours(config: Mapping[str, Any]) -> bool:

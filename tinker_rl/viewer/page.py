@@ -17,10 +17,10 @@ from typing import IO
 
 import msgspec
 
-from tinker_rl.errors import DataError
 from tinker_rl.viewer.plain import encode
 from tinker_rl.viewer.reader import PARTS, RunReader
 from tinker_rl.viewer.template import page_parts
+from tinker_rl.viewer.unwritable import unwritable
 
 __all__ = ["DEFAULT_MAX_MB", "PageSummary", "gzipped", "write_page"]
 
@@ -38,6 +38,8 @@ class PageSummary(msgspec.Struct, frozen=True, kw_only=True):
     num_bytes: int
     num_left_out: int
     """Chunks of episodes that would have made the page too large."""
+    notes: tuple[tuple[str, ...], ...]
+    """What the page says of each run: what is missing, lost or left out, and why."""
 
 
 def write_page(
@@ -77,12 +79,13 @@ def write_page(
                     temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise DataError(
-            f"{path}: expected a file that can be written; got {error.strerror or error}. Make "
-            "room, or choose another file with --out."
-        ) from error
-    num_left_out = sum(map(len, left_out))
-    return PageSummary(path=path, num_bytes=path.stat().st_size, num_left_out=num_left_out)
+        raise unwritable(path, error, "--out") from error
+    return PageSummary(
+        path=path,
+        num_bytes=path.stat().st_size,
+        num_left_out=sum(map(len, left_out)),
+        notes=tuple(tuple(head["notes"]) for head in heads),
+    )
 
 
 def _spool_runs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -17,6 +18,7 @@ from tinker_rl.viewer.facts import (
     load_config,
     older_journals,
     run_state,
+    runs_inside,
     steps_planned,
     updated_at,
 )
@@ -27,11 +29,13 @@ from tinker_rl.viewer.plain import flat, number, text
 from tinker_rl.viewer.run_journal import RunJournal
 from tinker_rl.viewer.timeline import SpanTable
 from tinker_rl.viewer.tokens import load_token_text
+from tinker_rl.words import counted
 
 __all__ = ["PARTS", "Part", "RunReader"]
 
 Part: TypeAlias = Literal["metrics", "evaluations", "episodes", "timeline"]
 PARTS: tuple[Part, ...] = ("metrics", "evaluations", "episodes", "timeline")
+_MOST_NAMED = 12
 
 
 class RunReader:
@@ -53,7 +57,7 @@ class RunReader:
         if not is_run_folder(self.folder) or (is_file and path.suffix != ".bin"):
             raise ConfigError(
                 f"view: expected a run's folder, with a {METRICS_FILE} or a {JOURNAL_FILE}, or a "
-                f"journal that was put aside; got {run}. The folder is the run's log_path."
+                f"journal that was put aside; got {run}{_which(path)}"
             )
         self._config, self.config_problem = load_config(self.folder)
         tokens, self.tokens_note = load_token_text(self._config.get("model_name"))
@@ -231,3 +235,13 @@ class RunReader:
             "started_at": self.spans.started_at or configured_at(self.folder),
             "updated_at": updated_at(self.folder),
         }
+
+
+def _which(path: Path) -> str:
+    """What a path that is no run is instead, and what to name in its place."""
+    if inside := runs_inside(path):
+        names = " ".join(shlex.quote(str(run)) for run in inside[:_MOST_NAMED])
+        more = " ..." if len(inside) > _MOST_NAMED else ""
+        return f", which holds {counted(len(inside), 'run')}. Name those to show: {names}{more}"
+    is_there = "" if path.exists() else ", which is not there"
+    return f"{is_there}. The folder is the run's log_path."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import socket
 import threading
@@ -235,23 +236,39 @@ def open_socket(host: str, port: int | None) -> socket.socket:
     Raises:
         ConfigError: if it cannot be had.
     """
-    tries = [DEFAULT_PORT, 0] if port is None else [port]
-    problem: OSError | None = None
-    for number in tries:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((host, number))
-            sock.listen()
-        except OSError as error:
-            sock.close()
-            problem = error
-            continue
-        return sock
-    raise ConfigError(
-        f"view: expected a port that is free at {host}; got {port} ({problem}). Choose another "
-        "with --port, or leave it out."
+    if port is None:
+        with suppress(OSError):
+            return _bound(host, DEFAULT_PORT)
+    port = port or 0
+    try:
+        return _bound(host, port)
+    except OSError as error:
+        raise _no_socket(host, port, error) from error
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen()
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _no_socket(host: str, port: int, error: OSError) -> ConfigError:
+    why = error.strerror or error
+    if error.errno in (errno.EADDRINUSE, errno.EACCES):
+        return ConfigError(
+            f"view: port: expected one that is free at {host}; got {port} ({why}). Choose another "
+            "with --port, or leave it out."
+        )
+    return ConfigError(
+        f"view: host: expected an address of this machine; got {host} ({why}). 0.0.0.0 stands for "
+        f"all of them; leave it out for {LOOPBACK}."
     )
 
 

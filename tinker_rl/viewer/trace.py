@@ -19,11 +19,11 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from tinker_rl.errors import DataError
 from tinker_rl.viewer.packing import pack
 from tinker_rl.viewer.plain import encode
 from tinker_rl.viewer.reader import RunReader
 from tinker_rl.viewer.timeline import Span
+from tinker_rl.viewer.unwritable import unwritable
 
 __all__ = ["trace_events", "write_trace"]
 
@@ -60,10 +60,7 @@ def write_trace(runs: Sequence[RunReader], path: Path) -> int:
             file.write(b"\n]}\n")
         os.replace(temporary, path)
     except OSError as error:
-        raise DataError(
-            f"{path}: expected a file that can be written; got {error.strerror or error}. Make "
-            "room, or choose another file with --trace."
-        ) from error
+        raise unwritable(path, error, "--trace") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
