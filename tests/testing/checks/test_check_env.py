@@ -88,6 +88,11 @@ class SumBuilder(EnvGroupBuilder):
         return [self.env() for _ in range(self.size)]
 
 
+class Growing(SumBuilder):
+    def __reduce__(self):
+        return Growing, (Sum, 3)
+
+
 class Table(EnvGroupBuilder):
     """Two players who wait for each other."""
 
@@ -179,6 +184,7 @@ def test_members_that_disturb_each_other_are_shown_in_both_orders():
     replay = GroupScript(0, ((DrawnAction((9,)), DrawnAction((8,))), (DrawnAction((7,)),)))
     error = found(SumBuilder(partial(Counted, 2)), replay=replay.encode())
     assert error.property == "isolated_members"
+    assert "whether the members act one after the other or in turn; got rewards" in error.finding
     lines = error.transcript.splitlines()
     assert lines[:2] == ["one member after the other:", "  member 0, seed 0"]
     assert lines[-4:] == [
@@ -187,6 +193,28 @@ def test_members_that_disturb_each_other_are_shown_in_both_orders():
         "  member 0 writes tokens [9] (earns 1), tokens [8] (earns 3)",
         "  member 1 writes tokens [7] (earns 2), tokens [7] (earns 4)",
     ]
+
+
+def test_what_outlives_a_group_is_told_as_it_was_seen():
+    class Remembers(Sum):
+        seen: ClassVar = set()
+
+        async def step(self, action):
+            result = await super().step(action)
+            reward = float(tuple(action) in self.seen)
+            self.seen.add(tuple(action))
+            return StepResult(reward, result.episode_done, result.next_observation, [0])
+
+    error = found(SumBuilder(Remembers), max_examples=20)
+    assert error.property == "isolated_members"
+    assert "the same episodes when the group is played a second time; got rew" in error.finding
+    assert "and one member after the other, a second time:" in error.transcript
+
+
+def test_a_pickled_builder_that_makes_another_number_says_how_many():
+    error = found(Growing)
+    assert error.property == "pickles"
+    assert "the same environments; got 2 and 3 members, before and after." in error.finding
 
 
 def test_a_finding_has_nothing_that_it_does_not_need():

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from tinker_rl.envs import EnvGroupBuilder
 from tinker_rl.testing import EnvCheckError, check_env
 from tinker_rl.types import ModelInput
 
@@ -67,3 +68,31 @@ def test_other_rewards_of_the_group_are_of_its_builder():
             pass
 
     assert cause(Group()).startswith("Group.compute_group_rewards: ")
+
+
+@pytest.mark.parametrize("method", ["make_envs", "initial_observation"])
+def test_what_is_drawn_globally_and_seen_later_is_told_where_it_is_drawn(method):
+    class Hidden(Walk):
+        """What the steps earn was drawn before them."""
+
+        wanted = 0
+
+        def __init__(self):
+            super().__init__()
+            if method == "make_envs":
+                self.wanted = random.randrange(4)
+
+        async def initial_observation(self):
+            if method == "initial_observation":
+                self.wanted = random.randrange(4)
+            return await super().initial_observation()
+
+        def reward(self):
+            return float(self.wanted)
+
+    class Group(EnvGroupBuilder):
+        async def make_envs(self):
+            return [Hidden()]
+
+    owner = "Group" if method == "make_envs" else "Hidden"
+    assert cause(Group()).startswith(f"{owner}.{method}: expected the same episode from the same")

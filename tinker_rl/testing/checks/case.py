@@ -14,6 +14,7 @@ from tinker_rl.testing.checks.baton import Order
 from tinker_rl.testing.checks.playing import PlaySettings, play_group
 from tinker_rl.testing.checks.records import PlayedGroup
 from tinker_rl.testing.checks.shared_state import SharedState
+from tinker_rl.testing.checks.variant import FIRST, Variant
 from tinker_rl.testing.clock import virtual_clock
 from tinker_rl.testing.strategies.scripts import GroupScript
 from tinker_rl.testing.strategies.token_space import TokenSpace
@@ -88,26 +89,32 @@ class Case:
     @cached_property
     def group(self) -> PlayedGroup:
         """One member after the other; all at once if they depend on each other."""
-        return self.play("free" if self.setup.linked else "serial")
+        return self.play(self.order)
 
     @cached_property
     def other(self) -> PlayedGroup:
         """The same with the members in turn, and other global random numbers."""
-        return self.play("free" if self.setup.linked else "interleaved", salt=1)
+        order: Order = "free" if self.setup.linked else "interleaved"
+        return self.play(order, Variant(salt=1))
+
+    @property
+    def order(self) -> Order:
+        """In which the members act, unless something else is said."""
+        return "free" if self.setup.linked else "serial"
 
     def play(
         self,
         order: Order,
+        variant: Variant = FIRST,
         *,
-        salt: int = 0,
         watch: bool = False,
         builder: EnvGroupBuilder | None = None,
     ) -> PlayedGroup:
         """Play the script anew, on an event loop of its own."""
         setup = self.setup
-        play = partial(play_group, salt=salt, watch=watch)
+        play = partial(play_group, watch=watch)
         fresh = builder or setup.fresh()
-        return setup.run(play, fresh, self.script, setup.settings, order)
+        return setup.run(play, fresh, self.script, setup.settings, order, variant)
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -34,14 +34,11 @@ from tinker_rl.rl.env_answers import (
 from tinker_rl.rl.failures import env_failure, without_exceptions
 from tinker_rl.rl.limits import RolloutLimits
 from tinker_rl.testing.checks.baton import Baton, Order
-from tinker_rl.testing.checks.global_random import (
-    kept_global_rngs,
-    seed_global_rngs,
-    seed_scheduler,
-)
+from tinker_rl.testing.checks.global_random import kept_global_rngs, seed_scheduler
 from tinker_rl.testing.checks.records import Broken, PlayedEpisode, PlayedGroup, Turn
 from tinker_rl.testing.checks.shared_state import SharedState
 from tinker_rl.testing.checks.sleep_watch import SleepWatch
+from tinker_rl.testing.checks.variant import FIRST, Variant
 from tinker_rl.testing.completers.injected import is_injected
 from tinker_rl.testing.strategies.scripts import GroupScript
 
@@ -70,8 +67,8 @@ async def play_group(
     script: GroupScript,
     settings: PlaySettings,
     order: Order = "serial",
+    variant: Variant = FIRST,
     *,
-    salt: int = 0,
     watch: bool = False,
 ) -> PlayedGroup:
     """Play a group from `make_envs` to `cleanup`.
@@ -81,13 +78,12 @@ async def play_group(
         script: What the policy does.
         settings: How far to go.
         order: Who acts when.
-        salt: Decides what `random` and numpy's global generator give; `current_rng()` does not
-            depend on it.
+        variant: What is not as in the first play of the script.
         watch: Whether to look for what the members share.
     """
     with kept_global_rngs():
         seed_scheduler(script.seed)
-        return await _GroupPlay(builder, script, settings, order, salt, watch).play()
+        return await _GroupPlay(builder, script, settings, order, variant, watch).play()
 
 
 class _GroupPlay:
@@ -97,12 +93,12 @@ class _GroupPlay:
         script: GroupScript,
         settings: PlaySettings,
         order: Order,
-        salt: int,
+        variant: Variant,
         watch: bool,
     ) -> None:
         self._settings = settings
         self._order: Order = order
-        self._salt = salt
+        self._variant = variant
         self._watch = watch
         self._builder = builder
         self._script = script
@@ -132,7 +128,7 @@ class _GroupPlay:
 
             async def play(episode: PlayedEpisode) -> None:
                 acted = self._group.acted
-                await _EpisodePlay(episode, self._settings, baton, self._salt, acted).play()
+                await _EpisodePlay(episode, self._settings, baton, self._variant, acted).play()
                 if self._order == "free" and episode.broken is not None:
                     tasks.cancel_scope.cancel()  # as a run does, where members are linked
 
@@ -149,10 +145,11 @@ class _GroupPlay:
         return checked_envs(await answer_of(self._builder, "make_envs"))
 
     async def _reward(self) -> None:
-        envs = [episode.env for episode in self._group.episodes]
+        shown = [e for e in self._group.episodes if e.member != self._variant.omitted]
+        envs = [episode.env for episode in shown]
 
         async def rewarded() -> TrajectoryGroup:
-            trajectories = [episode.trajectory() for episode in self._group.episodes]
+            trajectories = [episode.trajectory() for episode in shown]
             args = list(trajectories), list(envs)
             answer = await answer_of(self._builder, "compute_group_rewards", *args)
             pairs = checked_pairs(answer, len(trajectories))
@@ -197,7 +194,7 @@ class _GroupPlay:
         method = getattr(self._builder, where, None)
         key = EpisodeKey(run_seed=self._script.seed, purpose="check_env", group=0, member=member)
         with seeded_rng(key.env_rng()), playing(key, 0):
-            seed_global_rngs(self._salt, member + 10, 0)
+            self._variant.seed_global_rngs(self._script.seed, where, member, 0)
             return await _bounded(where, function, method, self._settings.seconds)
 
 
@@ -231,13 +228,13 @@ class _EpisodePlay:
         episode: PlayedEpisode,
         settings: PlaySettings,
         baton: Baton,
-        salt: int,
+        variant: Variant,
         acted: list[int],
     ) -> None:
         self._episode = episode
         self._settings = settings
         self._baton = baton
-        self._salt = salt
+        self._variant = variant
         self._acted = acted
         self._called = "initial_observation"
         self._num_calls = 0
@@ -246,7 +243,7 @@ class _EpisodePlay:
 
     async def play(self) -> None:
         episode = self._episode
-        key = episode.script.key(episode.member)
+        key = episode.script.key(self._variant.member(episode.member))
         with seeded_rng(key.env_rng()), playing(key, 0):
             try:
                 await contained(self._turns)
@@ -303,7 +300,8 @@ class _EpisodePlay:
         await self._baton.take(episode.member)
         self._called = method
         self._num_calls += 1
-        seed_global_rngs(self._salt, episode.member, self._num_calls)
+        seed = episode.script.seed
+        self._variant.seed_global_rngs(seed, method, episode.member, self._num_calls)
         self._scope.deadline = anyio.current_time() + self._settings.seconds
         watch = SleepWatch(call_env(episode.env, method, *args, **options))
         try:

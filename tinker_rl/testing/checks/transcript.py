@@ -11,7 +11,7 @@ from tinker_rl.testing.strategies.drawn_action import DrawnAction
 from tinker_rl.testing.strategies.token_space import TokenSpace
 from tinker_rl.words import counted
 
-__all__ = ["compared_transcript", "episode_transcript", "group_transcript"]
+__all__ = ["compared_transcript", "episode_transcript", "group_transcript", "shortened"]
 
 _LONGEST = 320
 _MOST_TURNS = 8
@@ -68,7 +68,7 @@ def _in_a_line(episode: PlayedEpisode, space: TokenSpace) -> str:
     """What a member wrote and earned."""
     shown = episode.turns[:_FEW_TURNS]
     done = [
-        f"{_shortened(space.decode(turn.action.tokens), _SHORT)} (earns {turn.result.reward:g})"
+        f"{shortened(space.decode(turn.action.tokens), _SHORT)} (earns {turn.result.reward:g})"
         for turn in shown
     ]
     if len(episode.turns) > len(shown):
@@ -158,15 +158,13 @@ def _turns(episode: PlayedEpisode, space: TokenSpace) -> tuple[list[list[str]], 
 
 def _text(tokens: list[int], seen: list[int], space: TokenSpace) -> str:
     if seen and tokens[: len(seen)] == seen:
-        return f"... {_shortened(space.decode(tokens[len(seen) :]))}"
-    return _shortened(space.decode(tokens))
+        return f"... {shortened(space.decode(tokens[len(seen) :]))}"
+    return shortened(space.decode(tokens))
 
 
 def _action(action: DrawnAction, space: TokenSpace) -> str:
     cut = ", cut off" if action.stop_reason == "length" else ""
-    return (
-        f"{_shortened(space.decode(action.tokens))} ({counted(len(action.tokens), 'token')}{cut})"
-    )
+    return f"{shortened(space.decode(action.tokens))} ({counted(len(action.tokens), 'token')}{cut})"
 
 
 def _end(stop_reason: object) -> str:
@@ -175,10 +173,11 @@ def _end(stop_reason: object) -> str:
 
 def _error(broken: Broken) -> str:
     failure = broken.failure
-    return _shortened(f"{failure.error_type}: {failure.error}")
+    return shortened(f"{failure.error_type}: {failure.error}")
 
 
-def _shortened(text: str, longest: int = _LONGEST) -> str:
+def shortened(text: str, longest: int = _LONGEST) -> str:
+    """A text without its middle, where it is long."""
     if len(text) <= longest:
         return text
     half = longest // 2

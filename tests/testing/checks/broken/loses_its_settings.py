@@ -3,6 +3,7 @@
 from broken.base import Counting, CountingBuilder
 
 PROPERTY = "pickles"
+SAYS = "another first observation for member 0: tokens [1] instead of tokens [3]. Keep all that"
 
 
 class Turns(CountingBuilder):

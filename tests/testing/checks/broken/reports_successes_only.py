@@ -3,6 +3,7 @@
 from broken.base import Counting, group
 
 PROPERTY = "metrics"
+SAYS = "got ['right'] of member 0 and none of member 1."
 
 
 class Successes(Counting):

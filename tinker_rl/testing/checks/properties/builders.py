@@ -12,6 +12,7 @@ from tinker_rl.envs.randomness import seeded_rng
 from tinker_rl.policies.episodes import playing
 from tinker_rl.rl.env_answers import checked_envs
 from tinker_rl.testing.checks.case import Case, Finding, Setup
+from tinker_rl.testing.checks.properties.differences import first_difference
 from tinker_rl.testing.checks.properties.locating import (
     function_in,
     of_broken,
@@ -19,6 +20,8 @@ from tinker_rl.testing.checks.properties.locating import (
     of_raised,
 )
 from tinker_rl.testing.checks.properties.pickling import pickled_copy
+from tinker_rl.testing.checks.records import PlayedGroup
+from tinker_rl.testing.checks.transcript import shortened
 from tinker_rl.testing.completers.injected import is_injected
 
 __all__ = [
@@ -33,6 +36,10 @@ __all__ = [
 
 _CLIENTS = (ServiceClient, TrainingClient, SamplingClient, RestClient)
 _DEPTH = 4
+_LONGEST = 80
+"""Characters that are shown of an observation,"""
+_TOKENS_BEFORE = 8
+"""from so many tokens before the first that is not the same."""
 
 
 def makes_envs(case: Case) -> Finding | None:
@@ -93,8 +100,7 @@ def pickles(case: Case) -> Finding | None:
         found = of_raised(case.group, error, "make_envs", rule)
         return Finding(found.text, found.location or function_in(builder))
     setup = case.setup
-    order = "free" if setup.linked else "serial"
-    other = case.play(order, builder=copy)
+    other = case.play(case.order, builder=copy)
     same = other.outcome == case.group.outcome
     if not setup.claims.deterministic:
         same = [type(e.env) for e in other.episodes] == [type(e.env) for e in case.group.episodes]
@@ -102,10 +108,27 @@ def pickles(case: Case) -> Finding | None:
         return None
     return of_builder(
         case.group,
-        "expected a pickled builder to make the same environments; got others. Keep all that they "
-        "depend on in its attributes.",
+        "expected a pickled builder to make the same environments; got "
+        f"{_difference(case, other)}. Keep all that they depend on in its attributes.",
         "make_envs",
     )
+
+
+def _difference(case: Case, copied: PlayedGroup) -> str:
+    """What is not the same in the environments of a pickled builder."""
+    if not case.setup.claims.deterministic and len(copied.episodes) == len(case.group.episodes):
+        kinds = [[type(e.env).__name__ for e in g.episodes] for g in (case.group, copied)]
+        return f"{kinds[1]} instead of {kinds[0]}"
+    found = first_difference(case.group, copied)
+    if found.observations is None:
+        return f"{found.what}, before and after"
+    pairs = enumerate(zip(*found.observations, strict=False))
+    same = next((i for i, (a, b) in pairs if a != b), min(map(len, found.observations)))
+    before, after = (
+        shortened(case.setup.space.decode(tokens[max(0, same - _TOKENS_BEFORE) :]), _LONGEST)
+        for tokens in found.observations
+    )
+    return f"{found.what}: {after} instead of {before}"
 
 
 def unpicklable(setup: Setup) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 from tinker_rl.envs import Metrics, StopReason
 from tinker_rl.testing.checks.case import Case, Finding, Setup
 from tinker_rl.testing.checks.properties.calls import broken_steps
 from tinker_rl.testing.checks.properties.locating import of_broken, of_builder, of_episode
 from tinker_rl.testing.checks.records import PlayedEpisode
+from tinker_rl.testing.checks.transcript import shortened
 
 __all__ = ["logs", "metrics", "no_range", "rewards_finite", "rewards_in_range"]
 
 _ADDRESS = re.compile(r"<[^<>]*\bat 0x[0-9a-fA-F]{6,}[^<>]*>")
 _ROUNDING = 1e-9
+_LONGEST_NAMES = 120
 _BY_THEMSELVES = (StopReason.COMPLETED, StopReason.TOOL_STOPPED)
 
 
@@ -65,17 +68,18 @@ def metrics(case: Case) -> Finding | None:
         if reason not in _BY_THEMSELVES:
             continue
         same = first.setdefault(str(reason), episode)
-        other = sorted(_keys(same) ^ _keys(episode))
-        if other:
+        if _keys(same) != _keys(episode):
             return of_episode(
                 episode,
-                f"expected the metrics of every episode that ends alike to have the same names; "
-                f"got {other} in some alone. A metric is averaged over the steps that report it: "
+                "expected the metrics of every episode that ends alike to have the same names; got "
+                f"{_names(_keys(same))} of member {same.member} and {_names(_keys(episode))} of "
+                f"member {episode.member}. A metric is averaged over the steps that report it: "
                 "report 0 where it does not apply, and put texts into logs.",
             )
     rewarded = case.group.rewarded
-    for values in rewarded.metrics_G if rewarded else ():
-        wrong = _not_finite(values) or _other_names(values, rewarded.metrics_G[0])  # pyright: ignore[reportOptionalMemberAccess]
+    reported = rewarded.metrics_G if rewarded else []
+    for member, values in enumerate(reported):
+        wrong = _not_finite(values) or _other_names(reported[0], values, member)
         if wrong:
             return of_builder(case.group, wrong, "compute_group_rewards")
     return None
@@ -113,11 +117,15 @@ def _not_finite(values: Metrics) -> str:
     return ""
 
 
-def _other_names(values: Metrics, first: Metrics) -> str:
-    other = sorted(values.keys() ^ first.keys())
-    if not other:
+def _other_names(first: Metrics, values: Metrics, member: int) -> str:
+    if values.keys() == first.keys():
         return ""
     return (
-        f"expected metrics of the same names for every episode of the group; got {other} for some "
-        "alone. Report 0 where one does not apply."
+        "expected metrics of the same names for every episode of the group; got "
+        f"{_names(first)} for member 0 and {_names(values)} for member {member}. Report 0 where "
+        "one does not apply."
     )
+
+
+def _names(keys: Iterable[str]) -> str:
+    return shortened(str(sorted(keys)), _LONGEST_NAMES) if keys else "none"
