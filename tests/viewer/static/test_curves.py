@@ -1,5 +1,7 @@
 """Curves and the view of time: they show the run's own numbers, and who waited for whom."""
 
+import json
+
 import pytest
 
 REWARDS = [0.1, 0.25, 0.3, 0.5, 0.45, 0.75]
@@ -210,6 +212,90 @@ def test_the_timeline_says_who_waited_for_whom(timeline):
     timeline.click("#view-timeline .found button")
     timeline.wait_for_selector("#detail-title:text('group')")
     assert "tab=episodes" in timeline.url
+
+
+@pytest.fixture
+def restarted(page_write, page_make, make, tmp_path):
+    """Address of a run of 10 s, from 0, 20 and 10000 s; it ended once, and was killed once."""
+    run = page_make.run(tmp_path / "run", 1)
+    spans = [json.loads(line) for line in (run / "timeline.jsonl").read_text().splitlines()]
+    (run / "timeline.jsonl").unlink()
+    for offset, last in ((0, "end"), (20, None), (10_000, None)):
+        moved = [span | {"at": span["at"] + offset, "step": offset} for span in spans]
+        marks = [{"lane": "run", "name": "start", "at": 1000 + offset, "seconds": 0}]
+        if last:
+            marks.append({"lane": "run", "name": last, "at": 1010 + offset, "seconds": 0})
+        make.append_lines(run / "timeline.jsonl", *marks, *moved)
+    return page_write(tmp_path, run)
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
+def test_the_time_in_which_no_process_ran_is_cut_out_of_the_axis(page_open, restarted, size):
+    cuts = """Tinker.gantt.model().cuts.map(({ from, to, ended, shown }) =>
+        [from, to, ended, ...shown.map((x) => Number(x.toFixed(6)))])"""
+    pixel = "(x) => Tinker.charts.timeline.convertToPixel({ gridIndex: 0 }, x)"
+    labels = """Tinker.charts.timeline.getZr().storage.getDisplayList()
+        .filter((one) => one.type === 'tspan').map((one) => one.style.text)"""
+    with page_open(restarted + "#tab=timeline", size=size) as page:
+        page.wait_for_selector("#view-timeline canvas >> nth=0")
+        assert page.evaluate(cuts) == [
+            [10, 20, True, 10, 11.2],
+            [30, 10_000, False, 21.2, 22.4],
+        ]
+        assert page.evaluate("Tinker.gantt.window()") == [0, pytest.approx(32.4)]
+        drawn = page.evaluate(labels)
+        for words in ("⋯ 10 s", "⋯ 2 h 46 min"):
+            assert any(text.startswith(words) for text in drawn)
+
+        def told(place):
+            x, y = page.evaluate(pixel, [place, 10])
+            page.locator(".timeline").hover(position={"x": x, "y": y})
+            return page.text_content(".tip:visible")
+
+        assert told(10.6) == "10 s not running"
+        assert told(21.8) == "2 h 46 min nothing recorded"
+        tip = told(23.0)
+        assert tip.startswith("Learner waited 7.5 s")
+        assert "beginsat 2 h 46 min" in tip
+        page.keyboard.press("n")
+        assert page.evaluate("Tinker.gantt.window()")[1] < 12
+
+
+@pytest.mark.parametrize(
+    ("starts", "gone"),
+    [([0, 10.5], []), ([0, 13], [3]), ([0, 10.5, 99, 200], [78.5, 91]), ([5], []), ([], [])],
+)
+def test_only_long_gaps_are_cut_and_moments_keep_their_order(page, starts, gone):
+    """Each process works for 10 s."""
+    times = [at for start in starts for at in (start, start)]
+    found = page.evaluate(
+        """([start, lane, seconds]) => {
+            const texts = { lanes: ["run", "learner"], names: ["start", "works"] };
+            const one = Tinker.gaps.of({ ...texts, lane, name: lane, start, seconds });
+            const moments = Array.from({ length: 900 }, (_, i) => i / 4);
+            const places = moments.map(one.shown);
+            return {
+                gone: one.cuts.map(({ from, to }) => to - from),
+                sorted: places.every((x, i) => !i || x > places[i - 1]),
+                error: Math.max(...places.map((x, i) => Math.abs(one.real(x) - moments[i]))),
+            };
+        }""",
+        [times, [0, 1] * len(starts), [0, 10] * len(starts)],
+    )
+    assert found == {"gone": gone, "sorted": True, "error": pytest.approx(0, abs=1e-6)}
+
+
+def test_shares_have_words_where_they_have_room(page_open, page_run):
+    words = """Tinker.charts.shares.getZr().storage.getDisplayList()
+        .filter((one) => one.type === 'tspan' && one.style.text.endsWith('%'))
+        .map((one) => [one.style.text, one.getBoundingRect().width])"""
+    for width, shown in ((1280, ["75 %", "20 %", "5 %"]), (390, ["75 %", "20 %"])):
+        with page_open(page_run + "#tab=timeline", size=(width, 844)) as page:
+            page.wait_for_selector("#view-timeline canvas >> nth=0")
+            found = page.evaluate(words)
+            assert [text for text, _ in found] == shown
+            bar = page.evaluate("Tinker.charts.shares.getWidth()") - 74
+            assert all(room < bar * float(text[:-1]) / 100 for text, room in found)
 
 
 def test_the_timeline_zooms_and_pans_by_wheel_and_keys(timeline):

@@ -94,6 +94,39 @@
     return { type: "group", children: children.filter(Boolean) };
   }
 
+  const missing = (cut) => `${format.seconds(cut.to - cut.from)} ${cut.ended ? "not running" : "nothing recorded"}`;
+
+  /** What was cut out of the axis: how long it was, along the strip that is left of it, or across if that has room. */
+  function renderCut(_, api) {
+    const cut = model.cuts[api.value(2)];
+    const [left, top] = api.coord([cut.shown[0], 0]);
+    const width = api.coord([cut.shown[1], 0])[0] - left;
+    const fontSize = Math.max(7, Math.min(11, Math.floor(width) - 1));
+    const isWide = width > 170;
+    const room = (isWide ? width : size()) / (fontSize * 0.6);
+    const text = [`⋯ ${missing(cut)}`, `⋯ ${format.seconds(cut.to - cut.from)}`, "⋯"].find((one) => one.length < room) || "";
+    return {
+      type: "group",
+      silent: true,
+      children: [
+        { type: "rect", shape: { x: left, y: top, width, height: size() }, style: { fill: theme.colour("sunk") } },
+        {
+          type: "text",
+          x: left + width / 2,
+          y: top + size() / 2,
+          rotation: isWide ? 0 : Math.PI / 2,
+          style: { text, fontSize, fill: theme.colour("muted"), align: "center", verticalAlign: "middle" },
+        },
+      ],
+    };
+  }
+
+  /** The label of a place on the axis; there is none within a cut. */
+  function timeOf(place) {
+    const isCut = model.cuts.some(({ shown }) => place > shown[0] && place < shown[1]);
+    return isCut ? "" : format.seconds(model.real(place));
+  }
+
   function options() {
     return {
       animation: false,
@@ -107,7 +140,7 @@
         axisLabel: {
           color: theme.colour("muted"),
           fontSize: 11,
-          formatter: format.seconds,
+          formatter: timeOf,
           hideOverlap: true,
         },
       }),
@@ -140,13 +173,21 @@
           left: LEFT,
           right: 10,
           brushSelect: false,
-          labelFormatter: format.seconds,
+          labelFormatter: (place) => format.seconds(model.real(place)),
           borderColor: theme.colour("line"),
           fillerColor: theme.colour("accent-soft"),
           textStyle: { color: theme.colour("muted"), fontSize: 10 },
         },
       ],
       series: [
+        {
+          type: "custom",
+          id: "cuts",
+          renderItem: renderCut,
+          clip: true,
+          silent: true,
+          data: model.cuts.map((_, i) => [0, 0, i]),
+        },
         {
           type: "custom",
           id: "spans",
@@ -176,8 +217,9 @@
 
   /** Draws a run's timeline into `node`. The window stays what it was, unless the run is another. `onMake(chart)` is called once for a new plot. */
   function draw(node, timeline, run, onMake) {
-    const kept = chart && shownRun === run ? windowOf() : null;
-    const whole = kept && kept[0] <= 0 && kept[1] >= model.end - 1e-9;
+    const view = chart && shownRun === run ? windowOf() : null;
+    const whole = view && view[0] <= 0 && view[1] >= model.end - 1e-9;
+    const kept = view && !whole && view.map(model.real);
     model = { ...spans.layout(timeline), serial: (model ? model.serial : 0) + 1 };
     shownRun = run;
     node.style.height = `${size() + 58}px`;
@@ -191,7 +233,7 @@
       chart.resize();
       chart.setOption(options());
     }
-    if (kept && !whole) chart.dispatchAction({ type: "dataZoom", startValue: kept[0], endValue: kept[1] });
+    if (kept) look(...kept.map(model.shown));
     else chart.dispatchAction({ type: "dataZoom", start: 0, end: 100 });
   }
 
@@ -206,6 +248,13 @@
     if (event.offsetX < LEFT) return null;
     const [from, to] = windowOf();
     return spans.at(model, y, time, ((to - from) / chart.getWidth()) * 4);
+  }
+
+  /** What is said of the cut under the pointer; null where there is none. */
+  function cutUnder(event) {
+    const [place] = chart.convertFromPixel({ gridIndex: 0 }, [event.offsetX, event.offsetY]);
+    const cut = model.cuts.find(({ shown }) => place > shown[0] && place < shown[1]);
+    return cut ? missing(cut) : null;
   }
 
   /** Frames a span and the group that it waited for; null frames nothing. */
@@ -232,5 +281,5 @@
     chart.dispatchAction({ type: "dataZoom", startValue: start, endValue: start + 2 * half });
   }
 
-  Tinker.gantt = { KINDS, draw, clear, under, mark, look, zoom, window: windowOf, model: () => model };
+  Tinker.gantt = { KINDS, draw, clear, under, cutUnder, mark, look, zoom, window: windowOf, model: () => model };
 })(window.Tinker);

@@ -17,6 +17,9 @@
     environment: { title: "environment", colour: "work-env" },
   };
 
+  const RIGHT = 4;
+  const DIGIT = 6.5; // pixels, of the widest
+
   const partOf = (name) => (name.startsWith("waits") ? "waits" : name in PARTS ? name : "rest");
 
   /** Seconds by part: {learner: {...}, rollouts: {...}}, from the timeline, or from the metrics where there is none. */
@@ -72,6 +75,12 @@
     }
   }
 
+  /** A share in words, where its part of a bar of so many pixels has room for them. */
+  function fitting(share, width) {
+    const words = format.percent(share);
+    return share * width > words.length * DIGIT + 8 ? words : "";
+  }
+
   /** The bars of all runs. `runs`: [{id, name, timeline, metrics}]. */
   function draw(node, runs) {
     const several = runs.length > 1;
@@ -93,6 +102,7 @@
       return;
     }
     const height = rows.length * 34 + 4;
+    const left = several ? 150 : 70;
     const label = ({ who, run }) =>
       (who === "learner" ? "Learner" : "Rollouts") + (several ? ` · ${data.brief(run.name)}` : "");
     const used = Object.keys(PARTS).filter((part) =>
@@ -121,7 +131,7 @@
         {
           animation: false,
           textStyle: plot.text(),
-          grid: { left: several ? 150 : 70, right: 4, top: 2, bottom: 2 },
+          grid: { left, right: RIGHT, top: 2, bottom: 2 },
           xAxis: { type: "value", max: 1, show: false },
           yAxis: {
             type: "category",
@@ -146,7 +156,7 @@
               show: true,
               color: theme.on(PARTS[part].colour),
               fontSize: 11,
-              formatter: ({ value }) => (value >= 0.08 ? format.percent(value) : ""),
+              formatter: ({ value }) => fitting(value, chart.getWidth() - left - RIGHT),
             },
             data: rows.map((row) => (row.parts[part] || 0) / row.total),
           })),

@@ -31,16 +31,17 @@
 
   /**
    * Reads the columns of a timeline.
-   * @returns {rows: [{lane, y, height, spans}], lanes: [{title, y, height}], height, end, starts, groups: Map(group -> span)}; y and height in pixels, times in seconds
+   * @returns {rows: [{lane, y, height, spans}], lanes: [{title, y, height}], height, end, starts, cuts, real, groups: Map(group -> span)}; y and height in pixels. A span's `at` is when it began; `start` and `end`, as of the model, are places on the axis: seconds without the cuts
    */
   function layout(timeline) {
     const byLane = new Map(LANES.map((lane) => [lane, []]));
+    const { cuts, shown, real } = Tinker.gaps.of(timeline);
     const starts = [];
     let end = 0;
     for (let i = 0; i < timeline.lane.length; i++) {
       const lane = timeline.lanes[timeline.lane[i]];
       const name = timeline.names[timeline.name[i]];
-      const start = timeline.start[i];
+      const start = shown(timeline.start[i]);
       const facts = timeline.facts && timeline.facts[i];
       end = Math.max(end, start + timeline.seconds[i]);
       if (lane === "run" && name === "start") starts.push(start);
@@ -48,6 +49,7 @@
       byLane.get(lane).push({
         lane,
         name,
+        at: timeline.start[i],
         start,
         seconds: timeline.seconds[i],
         end: start + timeline.seconds[i],
@@ -59,7 +61,7 @@
         kind: kind(lane, name, facts),
       });
     }
-    const result = { rows: [], lanes: [], height: 0, end, starts, groups: new Map() };
+    const result = { rows: [], lanes: [], height: 0, end, starts, cuts, real, shown, groups: new Map() };
     for (const [lane, spans] of byLane) {
       if (!spans.length) continue;
       const packed = pack(spans);

@@ -33,14 +33,14 @@
   }
 
   const all = () => gantt.model().rows.flatMap((row) => row.spans);
-  const find = (old) => all().find((span) => span.lane === old.lane && span.start === old.start) || null;
+  const find = (old) => all().find((span) => span.lane === old.lane && span.at === old.at) || null;
 
   function listen(chart) {
     const zr = chart.getZr();
     zr.on("mousemove", (event) => {
       const span = gantt.under(event);
       zr.setCursorStyle(span && span.group !== null ? "pointer" : "default");
-      hint(span, event.event);
+      hint(span ? describe(span, gantt.model()) : gantt.cutUnder(event), event.event);
     });
     zr.on("globalout", () => hint(null));
     zr.on("click", (event) => {
@@ -51,10 +51,10 @@
     });
   }
 
-  function hint(span, event) {
-    tip.hidden = !span;
-    if (!span) return;
-    fill(tip, describe(span, gantt.model()));
+  function hint(content, event) {
+    tip.hidden = !content;
+    if (!content) return;
+    fill(tip, content);
     const x = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8);
     const y =
       event.clientY + tip.offsetHeight + 20 > innerHeight

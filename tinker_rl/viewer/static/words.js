@@ -26,7 +26,7 @@
       pairs.push(el("dt", { text: title }), el("dd", { text: value }));
     add("step", span.step);
     add("version", span.version);
-    add("begins", `at ${format.seconds(span.start)}`);
+    add("begins", `at ${format.seconds(span.at)}`);
     const facts = span.facts || {};
     add("outcome", facts.outcome && facts.outcome.replace("_", " "));
     add("members", facts.members);
@@ -37,7 +37,7 @@
     if (group)
       add(
         `group ${span.group}`,
-        `began at ${format.seconds(group.start)}, took ${format.seconds(group.seconds)}`,
+        `began at ${format.seconds(group.at)}, took ${format.seconds(group.seconds)}`,
       );
     return [el("strong", { text: sentence(span) }), el("dl", {}, pairs)];
   }
