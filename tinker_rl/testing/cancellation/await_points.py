@@ -34,6 +34,7 @@ from tinker_rl.rl.builder_calls import GROUP_ITSELF
 from tinker_rl.testing.cancellation.stacks import DRIVERS, await_chain, is_library
 
 __all__ = [
+    "THE_POLICY",
     "AwaitPoint",
     "Director",
     "Driven",
@@ -43,6 +44,9 @@ __all__ = [
     "driving",
     "has_given_up",
 ]
+
+THE_POLICY = "the policy"
+"""What `AwaitPoint.method` says where the policy is asked."""
 
 MAX_CANCELLATIONS = 200
 """So often may code be cancelled and wait again, before it counts as one that never ends."""
@@ -65,10 +69,14 @@ class AwaitPoint(msgspec.Struct, frozen=True, kw_only=True):
     """What was called."""
     place: str
     """`file:line` of the innermost line of the user's; empty if there is none."""
+    acting: str = ""
+    """What the policy wrote, where groups are played with one thing and another."""
 
     def __str__(self) -> str:
         whose = "" if self.member == GROUP_ITSELF else f" of member {self.member}"
-        return f"point {self.number}, in {self.method}{whose}{self.place and f' ({self.place})'}"
+        acting = self.acting and f" with {self.acting}"
+        place = self.place and f" ({self.place})"
+        return f"point {self.number}{acting}, in {self.method}{whose}{place}"
 
     @property
     def source(self) -> str:
@@ -98,13 +106,17 @@ class Director:
         self.stepping: list[Driven] = []
         """Drivers whose code runs now, the innermost last."""
         self.suspended: set[Driven] = set()
+        self.waited_in: set[str] = set()
+        """Every method that has waited, those around the innermost one included."""
         self._turns: dict[int, int] = {}
 
     def arrive(self, driven: Driven) -> None:
         """A task suspends: count it and, if this is the point, cancel."""
-        found = _place(await_chain(driven.coroutine), driven.is_users)
+        frames = await_chain(driven.coroutine)
+        found = _place(frames, driven.is_users)
         if found is None:
             return
+        self.waited_in.update(_called(f) for f in frames if f.f_code is answer_of.__code__)
         member = _present_member()
         turn = self._turns.get(member, 0)
         self._turns[member] = turn + 1
@@ -332,9 +344,7 @@ def _place(frames: list[FrameType], is_users: bool) -> tuple[str, str] | None:
     """(what was called, file:line of the user's) of a suspended task; None if it is all ours."""
     calls = [i for i, frame in enumerate(frames) if frame.f_code is answer_of.__code__]
     if calls:
-        called = frames[calls[-1]].f_locals
-        name = f"{type(called['owner']).__name__}.{called['method']}"
-        return name, _users_line(frames[calls[0] + 1 :])
+        return _called(frames[calls[-1]]), _users_line(frames[calls[0] + 1 :])
     if is_users and frames:
         return (_users(frames) or frames)[0].f_code.co_qualname, _users_line(frames)
     codes = {frame.f_code: frame for frame in frames}
@@ -342,8 +352,14 @@ def _place(frames: list[FrameType], is_users: bool) -> tuple[str, str] | None:
         called = codes[call_env.__code__].f_locals
         return f"{type(called['env']).__name__}.{called['method']}, elsewhere", ""
     if any(frame.f_code.co_qualname == "_Episode._act" for frame in frames):
-        return "the policy", ""
+        return THE_POLICY, ""
     return None
+
+
+def _called(frame: FrameType) -> str:
+    """Which method a frame of `answer_of` calls."""
+    called = frame.f_locals
+    return f"{type(called['owner']).__name__}.{called['method']}"
 
 
 def _users(frames: list[FrameType]) -> list[FrameType]:

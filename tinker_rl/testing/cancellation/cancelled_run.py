@@ -37,6 +37,7 @@ from tinker_rl.testing.cancellation.leaks import (
     late_closings,
     tasks,
 )
+from tinker_rl.testing.cancellation.stacks import step_awaits
 from tinker_rl.testing.cancellation.subprocess_ends import ends_of
 from tinker_rl.testing.cancellation.surroundings import fixed_order, quiet
 from tinker_rl.testing.clock import virtual_clock
@@ -56,6 +57,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     builder: Any
     make_actor: Callable[[], Actor] | None
+    acting: str = ""
+    """What the actor writes, where groups are played with one thing and another."""
     backend: str
     seed: int
     limits: RolloutLimits
@@ -92,7 +95,7 @@ class CancelledRun:
         cut_cleanup: bool = False,
     ) -> None:
         self._plan = plan
-        self._actor = plan.actor()
+        self.actor = plan.actor()
         self._point = point
         self._cuts_cleanup = cut_cleanup
         self._director = Director(None if point is None else (point.member, point.turn))
@@ -104,11 +107,20 @@ class CancelledRun:
         self._whole_locks = {} if whole is None else whole.locks
         self.locks: dict[str, float] = {}
         """How much of each lock is taken at the end, by the name of the lock."""
+        self.never_awaited: list[str] = []
+        """Coroutines that never ran."""
+        self.steps: dict[str, bool] = {}
+        """Of the user's environments, each `step`, and whether it has an await."""
 
     @property
     def points(self) -> list[AwaitPoint]:
         """Where the group waited, in order."""
         return self._director.points
+
+    @property
+    def waited_in(self) -> set[str]:
+        """Methods that have waited."""
+        return self._director.waited_in
 
     @property
     def was_cancelled(self) -> bool:
@@ -135,6 +147,7 @@ class CancelledRun:
             self._leaks += left.leaks(ends)
             open_then = Inventory.take().descriptors
         self._leaks += late.leaks(ends, open_then)
+        self.never_awaited = late.never_awaited
         self._look_at_cleanups()
         self._leaks += [Leak("swallowed", text) for text in self._director.swallowed]
         self._look_at_locks(builder, {key: taken for key, (_, taken) in locks_before.items()})
@@ -187,7 +200,7 @@ class CancelledRun:
                 self._director.scope = scope
             outcome = await do_group_rollout(
                 builder,
-                self._actor,
+                self.actor,
                 EpisodeKey(run_seed=self._plan.seed, group=0),
                 self._plan.limits,
             )
@@ -230,12 +243,15 @@ class CancelledRun:
             envs = await self._watched(make_envs(), f"{name}.make_envs")
             self._envs += envs
             self._refusal = self._refusal or _refusal_of(envs)
+            try:
+                for env in [] if self._refusal else envs:
+                    self._watch_env(env)
+                    if isinstance(self.actor, AnyActions):
+                        self.actor.write_for(env)
+            except RequestError as error:
+                self._refusal = error
             if self._refusal is not None:
                 raise self._refusal
-            for env in envs:
-                self._watch_env(env)
-                if isinstance(self._actor, AnyActions):
-                    self._actor.write_for(env)
             return envs
 
         async def watched_rewards(*args: Any) -> Any:
@@ -271,6 +287,9 @@ class CancelledRun:
             self._watch_env(message_env)
         if getattr(env, "runs_in", "loop") != "loop":
             return
+        awaits = step_awaits(env)
+        if awaits is not None:
+            self.steps[f"{type(env).__name__}.step"] = awaits
         told = ("on_early_end",) if hears_early_end(env) else ()
         for name in ("initial_observation", "step", *told):
             method = getattr(env, name, None)

@@ -150,6 +150,12 @@ class LateClosings:
         """What is open is looked at now: it was not thrown away before."""
         self._num_before = len(self._caught)
 
+    @property
+    def never_awaited(self) -> list[str]:
+        """Coroutines that were made, and never ran, each with the line that dropped it."""
+        found = (one for one in self._caught if "was never awaited" in str(one.message))
+        return [f"{one.message!s} ({one.filename}:{one.lineno})" for one in found]
+
     def leaks(self, ends: Mapping[int, Collection[int]], descriptors: dict[int, str]) -> list[Leak]:
         """All of it, but what was of processes that are left.
 

@@ -93,6 +93,10 @@ def spelled(value: Any) -> str | None:
 
 
 def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(_is_plain(each) for pair in value.items() for each in pair)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    if isinstance(value, list | tuple):
+        return all(_is_plain(each) for each in value)  # pyright: ignore[reportUnknownVariableType]
     return value is None or (isinstance(value, bool | int | float | str) and len(repr(value)) < 60)
 
 

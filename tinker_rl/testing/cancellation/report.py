@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 
 from tinker_rl.testing.cancellation.await_points import AwaitPoint
@@ -62,6 +64,10 @@ class CancellationReport(msgspec.Struct, frozen=True, kw_only=True):
         for point in self.points:
             methods[point.method] = methods.get(point.method, 0) + 1
         lines += [f"  {name}: {count}" for name, count in methods.items()]
+        acting = Counter(point.acting for point in self.points if point.acting)
+        if acting:
+            shares = ", ".join(f"{count} with {name}" for name, count in acting.items())
+            lines.append(f"  of these {shares}")
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join([*lines, f"  {WHAT_IS_SEEN}"])
 

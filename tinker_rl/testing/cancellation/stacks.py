@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dis
 import gc
 import sysconfig
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 
-__all__ = ["DRIVERS", "await_chain", "is_library"]
+from tinker_rl.envs.error_reports import is_ours
+
+__all__ = ["DRIVERS", "await_chain", "is_library", "step_awaits"]
 
 DRIVERS: set[CodeType] = set()
 """Generators that step a coroutine by hand, which they hold in a local variable `driven`."""
@@ -46,6 +49,14 @@ def await_chain(awaitable: Any) -> list[FrameType]:
 def is_library(frame: FrameType) -> bool:
     """Whether a frame is of an installed package or of the standard library."""
     return frame.f_code.co_filename.startswith((*_LIBRARIES, "<frozen"))
+
+
+def step_awaits(env: Any) -> bool | None:
+    """Whether the `step` of an environment has an await; None if it is not the user's."""
+    code = getattr(getattr(type(env), "step", None), "__code__", None)
+    if code is None or is_ours(code.co_filename):
+        return None
+    return any(one.opname == "GET_AWAITABLE" for one in dis.get_instructions(code))
 
 
 def _awaited(awaitable: Any) -> Any:
