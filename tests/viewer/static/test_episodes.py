@@ -79,6 +79,15 @@ def test_a_filter_narrows_the_list(page, name, number, what, values):
     assert shown(page) == ALL
 
 
+def test_what_earned_less_than_nothing_is_found_with_what_earned_nothing(page):
+    kept = """(reward) => [...Tinker.table.filter(
+        { reward, count: reward.length, outcome: [], outcomes: [], tags: [] },
+        { ...Tinker.filters.chosen(null), reward0: true },
+    )]"""
+    assert page.evaluate(kept, [1, 0, -0.025, None, 0.5]) == [1, 2]
+    assert page.text_content(".chip[data-filter=reward0]") == "reward ≤ 0"
+
+
 def test_filters_by_step_tag_and_version_combine(page):
     page.fill("[data-key=from]", "1")
     page.fill("[data-key=to]", "3")

@@ -5,7 +5,7 @@
   const { el, fill, debounce } = Tinker.dom;
   const { state } = Tinker;
   const QUICK = [
-    ["reward0", "reward 0"],
+    ["reward0", "reward ≤ 0"],
     ["truncated", "truncated"],
     ["failed", "failed"],
   ];

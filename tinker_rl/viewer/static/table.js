@@ -24,7 +24,7 @@
     const kept = new Int32Array(columns.count);
     let n = 0;
     for (let row = 0; row < columns.count; row++) {
-      if (filters.reward0 && columns.reward[row] !== 0) continue;
+      if (filters.reward0 && (columns.reward[row] === null || columns.reward[row] > 0)) continue;
       if (filters.truncated && columns.outcome[row] !== truncated) continue;
       if (filters.failed && !failed.has(columns.outcome[row])) continue;
       if (outcome !== null && columns.outcome[row] !== outcome) continue;
