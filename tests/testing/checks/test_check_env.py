@@ -141,8 +141,10 @@ def test_it_takes_builders_and_functions_that_make_them_or_environments(builder,
 def test_the_report_says_what_was_left_out_and_why():
     assert check_env(Table(), **FEW).skipped == {
         "context": "no context_window was given",
+        "rewards_of_some": "the members are linked: none is left out by itself",
         "rewards_in_range": "no reward_range was given",
         "isolated_members": "the members are linked: they depend on each other",
+        "rewards_in_order": "the members are linked: who is who may matter",
         "reference_answer": "it is no ProblemEnv, whose answer is known",
     }
     report = check_env(Sum, deterministic=False, skip={"ends": "on purpose"}, **FEW)

@@ -1,9 +1,11 @@
 """None of the project's own environments breaks a property."""
 
+import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tinker_rl.testing import EnvCheckError
@@ -50,6 +52,14 @@ def test_it_keeps_the_rules(environments, name):
     report = environments[name].check(max_examples=examples)
     assert report.num_ended > 0
     assert min(report.checked.values()) > 0
+
+
+def test_rewards_of_larger_groups_follow_their_episodes(environments):
+    compared = environments["docs/ComparedGroupBuilder"]
+    three = dataclasses.replace(compared.builder, num_envs=3)
+    report = msgspec.structs.replace(compared, builder=three).check(max_examples=6)
+    assert report.checked["rewards_of_some"] == 1
+    assert report.checked["rewards_in_order"] > 3
 
 
 def test_it_keeps_the_rules_on_asyncio(environments):

@@ -61,6 +61,8 @@ def compared_transcript(
                 lines += [f"  {line}" for line in _episode(episode, space)]
             else:
                 lines.append(f"  {_in_a_line(episode, space)}")
+        if group.rewarded is not None and any(group.rewarded.final_rewards_G):
+            lines.append(f"  group rewards: {group.rewarded.final_rewards_G}")
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ from tinker_rl.testing.checks.properties import (
     calls,
     comparisons,
     endings,
+    group_order,
     observations,
     rewards,
 )
@@ -77,6 +78,13 @@ _ALL = (
         builders.group_rewards,
     ),
     Property(
+        "rewards_of_some",
+        "compute_group_rewards goes by the episodes that are given, also where one is left out",
+        group_order.rewards_of_some,
+        group_order.not_of_some,
+        once=True,
+    ),
+    Property(
         "rewards_in_range",
         "the return of an episode lies in reward_range",
         rewards.rewards_in_range,
@@ -108,6 +116,13 @@ _ALL = (
         "members do not disturb each other: in turn or one after the other, the same episodes",
         comparisons.isolated_members,
         comparisons.not_comparable,
+        compares=True,
+    ),
+    Property(
+        "rewards_in_order",
+        "rewards of the group are in the order of its episodes",
+        group_order.rewards_in_order,
+        group_order.not_in_order,
         compares=True,
     ),
     Property(
