@@ -16,6 +16,7 @@ from tinker_rl.testing.extra import st
 from tinker_rl.testing.strategies.actions import ValidActions, hard_actions, named_action
 from tinker_rl.testing.strategies.drawn_action import DrawnAction
 from tinker_rl.testing.strategies.episodes import groups, spoiled_groups
+from tinker_rl.testing.strategies.look_alikes import look_alike_actions, look_alike_episodes
 from tinker_rl.testing.strategies.mutations import broken_late, misplaced
 from tinker_rl.testing.strategies.scripts import GroupScript
 from tinker_rl.testing.strategies.token_space import Action, TokenSpace
@@ -97,6 +98,9 @@ def play_cases(check: Checker, setup: Setup, seen: Probe, given: Given, max_exam
     most = max_examples * setup.size
     check.play_episodes(_for_all(given.episodes, setup.size), compare=True)
     check.play_episodes([(action,) for action in texts[:most]], compare=False)
+    good = given.actions or tuple(named_action(setup.space, text) for text in seen.answers)
+    alike = look_alike_actions(setup.space, good)
+    check.play_episodes([(action,) for action in alike[:most]], compare=False)
     check.play_calls(check.rng.sample(given.hard_calls, len(given.hard_calls)), max_examples)
     share = max(1, max_examples // 2)
     if given.actions and not given.is_drawn:
@@ -106,6 +110,8 @@ def play_cases(check: Checker, setup: Setup, seen: Probe, given: Given, max_exam
         check.play_episodes(wrong[: share * setup.size], compare=True)
         late = broken_late(given.episodes, (*texts, *given.hard_calls), check.rng)
         check.play_episodes(late[:most], compare=False)
+        alike = look_alike_episodes(setup.space, given.episodes)
+        check.play_episodes(alike[:most], compare=False)
     is_planned = bool(given.actions) and not given.is_drawn
     num_drawn = max(1, max_examples - share) if is_planned else max_examples
     check.search(_scripts(check, setup, seen, given), num_drawn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
@@ -14,9 +15,11 @@ from tinker_rl.testing.strategies.hard_texts import (
     ADVERSARIAL_TEXTS,
     BROKEN_TEXTS,
     CHARACTERS,
+    LETTER_TEXTS,
     NUMBER_CHARACTERS,
     NUMBER_TEXTS,
 )
+from tinker_rl.testing.strategies.look_alikes import look_alike_tokens
 from tinker_rl.testing.strategies.token_space import Action, TokenSource, TokenSpace, token_space
 from tinker_rl.testing.strategies.tool_actions import drawn_calls, good_calls
 from tinker_rl.testing.strategies.tools import Tool, Tools, known_tools
@@ -84,7 +87,7 @@ def hard_actions(source: TokenSource) -> list[DrawnAction]:
     stop = space.stops[0] if space.stops else ()
     one = space.encode("1")
     kinds = {
-        "malformed": (*NUMBER_TEXTS, *BROKEN_TEXTS),
+        "malformed": (*NUMBER_TEXTS, *BROKEN_TEXTS, *LETTER_TEXTS),
         "adversarial_text": ADVERSARIAL_TEXTS,
     }
     hard = [
@@ -161,8 +164,9 @@ def _malformed(given: _Given) -> Any:
     broken = st.sampled_from([given.space.encode(text) for text in BROKEN_TEXTS])
     numbers = st.text(NUMBER_CHARACTERS, min_size=1, max_size=5).map(given.space.encode)
     cut = st.builds(lambda tokens, n: tokens[: len(tokens) - n], given.good, st.integers(1, 3))
-    doubled = given.good.map(lambda tokens: tokens + tokens)
-    return _ended(given.space, "malformed", numbers | broken | cut | doubled)
+    like = partial(look_alike_tokens, given.space)
+    alike = st.builds(like, given.good, st.integers(0, 30))
+    return _ended(given.space, "malformed", numbers | broken | cut | alike)
 
 
 def _truncated(given: _Given) -> Any:

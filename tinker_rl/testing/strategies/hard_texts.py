@@ -8,6 +8,7 @@ __all__ = [
     "ADVERSARIAL_TEXTS",
     "BROKEN_TEXTS",
     "CHARACTERS",
+    "LETTER_TEXTS",
     "NUMBER_CHARACTERS",
     "NUMBER_TEXTS",
 ]
@@ -45,6 +46,8 @@ NUMBER_TEXTS = (
     "7 7",
     "0x10",
 )
+LETTER_TEXTS = ("\u00e9", "\u0431\u0414", "\uff41\uff42\uff43", "na\u00efv\u00e9")
+"""Words of one letter to five, all of them letters to `str.isalpha`, and some not of ASCII."""
 NUMBER_CHARACTERS = "0179.,-+_e %$\uff11\u0662\u00b2\u00bd"
 """Of what passes for a number: some are digits to `str.isdigit` and not to `int`."""
 ADVERSARIAL_TEXTS = (

@@ -8,6 +8,7 @@ from typing import Any
 
 from tinker_rl.testing.extra import st
 from tinker_rl.testing.strategies.drawn_action import DrawnAction
+from tinker_rl.testing.strategies.look_alikes import look_alikes
 from tinker_rl.testing.strategies.token_space import TokenSpace
 from tinker_rl.testing.strategies.tools import CallWriter, Tool
 
@@ -38,6 +39,8 @@ _VALUES = (
 """Values of arguments in JSON, the simplest first."""
 _BARE = ('""', "null", "[]", "5", '"x"', "", "{", "nothing", "{'a': 1}", "[" * 200)
 """What is no object, or no JSON at all."""
+_LOOK_ALIKES = 4
+"""Most that are tried of a text that a tool takes."""
 _UNKNOWN = "no_such_tool"
 _NAMES = "abcdefghij_xyz"
 
@@ -85,6 +88,9 @@ def _arguments(tool: Tool) -> Iterator[str]:
     for key in known or {"x": ""}:
         for value in _VALUES:
             yield _object((known | {key: value}).items())
+    for key, value in tool.example.items():
+        for other in look_alikes(value)[:_LOOK_ALIKES] if isinstance(value, str) else ():
+            yield _object((known | {key: json.dumps(other)}).items())
     for key in known:
         yield _object([*known.items(), (key, "null")])  # the same key twice
 
