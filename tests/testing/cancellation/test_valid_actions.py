@@ -139,7 +139,7 @@ def test_every_action_is_played_in_its_order(monkeypatch):
     monkeypatch.setattr(Notes, "told", [])
     builder = partial(ProblemGroupBuilder, Notes, 1)
     actions = [[number] for number in range(1, 13)]
-    report = cancel_everywhere(builder, valid_actions=actions, max_points=0)
+    report = cancel_everywhere(builder, valid_actions=actions, max_points=1)
     wanted = [(number, 0) for number in [*range(1, 13), 1, 2, 3]]
     assert Notes.told[: len(wanted)] == wanted
     assert f"of these {len(wanted)} with valid actions, 5 with random tokens" in str(report)
@@ -149,7 +149,7 @@ def test_every_action_is_played_in_its_order(monkeypatch):
 def test_members_begin_with_different_actions(monkeypatch):
     monkeypatch.setattr(Notes, "told", [])
     builder = partial(ProblemGroupBuilder, Notes, 3)
-    cancel_everywhere(builder, valid_actions=[[n] for n in range(1, 10)], max_points=0)
+    cancel_everywhere(builder, valid_actions=[[n] for n in range(1, 10)], max_points=1)
     assert set(Notes.told[:3]) == {(1, 0), (4, 0), (7, 0)}
 
 

@@ -18,7 +18,7 @@ from tinker_rl.envs import EnvGroupBuilder
 from tinker_rl.errors import ConfigError, RequestError
 from tinker_rl.policies import Actor
 from tinker_rl.rl import RolloutLimits
-from tinker_rl.testing.cancellation.any_actions import NamedActions, listed_actions
+from tinker_rl.testing.cancellation.any_actions import NamedActions, WrittenActions, listed_actions
 from tinker_rl.testing.cancellation.await_points import THE_POLICY, AwaitPoint
 from tinker_rl.testing.cancellation.cancelled_run import CancelledRun, Plan
 from tinker_rl.testing.cancellation.leaks import Leak, while_open
@@ -186,8 +186,9 @@ class _Search:
     def _play_whole_groups(self) -> None:
         """Play groups that are not cancelled: of valid actions until each was played, then one."""
         left = set(range(len(self._valid)))
+        written = WrittenActions(self._valid)
         for _ in range(MAX_VALID_GROUPS if left else 0):
-            make_actor = partial(NamedActions, self._valid, min(left), self._plan.seed)
+            make_actor = partial(NamedActions, written, min(left), self._plan.seed)
             whole = self._play_whole(make_actor=make_actor, acting="valid actions")
             if not isinstance(whole.actor, NamedActions) or not left & whole.actor.played:
                 break
@@ -271,7 +272,8 @@ class _Search:
             )
         if not size:
             notes.append("nothing of the environment ever waits: there is nowhere to cancel it")
-        return (*notes, *dict.fromkeys(self._never_awaited), *self._not_reached())
+        notes += dict.fromkeys(self._never_awaited)
+        return (*notes, *(self._not_reached() if tried else ()))
 
     def _not_reached(self) -> list[str]:
         """What must be known of a check that cancelled nothing of the environment."""
