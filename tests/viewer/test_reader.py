@@ -212,6 +212,16 @@ def test_a_journal_that_lacks_the_last_commit_is_told(folder, read, make):
     assert "journal.bin ends at step 0, though metrics.jsonl goes to step 1" in note
 
 
+def test_steps_that_are_in_a_journal_that_was_put_aside_are_no_loss(folder, read, make):
+    notes_of_ended(folder, read, make, None)
+    os.rename(folder / "journal.bin", folder / "journal.1.bin")
+    make.append(folder)
+    assert not any("lost" in note for note in read(folder).head("0")["notes"])
+    make.append(folder, make.start(2))
+    for name in ("journal.bin", "journal.1.bin"):
+        assert not any("lost" in note for note in read(folder / name).head("0")["notes"])
+
+
 def test_bytes_behind_the_journal_of_a_run_that_ended_are_told(folder, read, make):
     (note,) = notes_of_ended(folder, read, make, None, b"\7" * 9)
     assert "written over after the run had ended. Its last 9 bytes are no whole record" in note

@@ -82,6 +82,8 @@ def _lost(run: RunReader) -> Iterator[str]:
     journal = run.journal
     if journal.problems or journal.path.name != JOURNAL_FILE or run.state == "running":
         return
+    if journal.last_step < 0 and run.older_journals:
+        return  # the steps are in those: this one has yet to begin
     name = journal.path.name
     torn = counted(journal.num_torn_bytes, "byte")
     tail = f" Its last {torn} are no whole record." if journal.num_torn_bytes else ""

@@ -100,9 +100,9 @@
                 ? "No option differs."
                 : names.length
                   ? "No option of this name."
-                  : (runs.find((run) => run.unreadable["config.json"])
+                  : runs.some((run) => run.unreadable["config.json"])
                     ? "config.json cannot be read: the notes say why."
-                    : "No config.json in the folder."),
+                    : "No config.json in the folder.",
             }),
           ),
         );
