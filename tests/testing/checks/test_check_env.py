@@ -518,6 +518,64 @@ def test_members_that_begin_otherwise_are_noted():
         assert "observations" not in " ".join(check_env(alike, **FEW).notes)
 
 
+class Secret(Sum):
+    """Wants one token; which one, it does not say."""
+
+    def __init__(self, wanted, dice=False):
+        super().__init__(turns=1)
+        self.secret = wanted
+        self.dice = dice
+
+    async def initial_observation(self):
+        _, stop = await super().initial_observation()
+        self.wanted = self.secret + (current_rng().randint(0, 5) if self.dice else 0)
+        self.tokens = [9]
+        return ModelInput.from_ints(self.tokens), stop
+
+
+class SecretBuilder(EnvGroupBuilder):
+    is_one = False
+
+    async def make_envs(self):
+        drawn = [current_rng().randint(1, 6) for _ in range(3)]
+        return [Secret(drawn[0] if self.is_one else each) for each in drawn]
+
+
+class OneSecretBuilder(SecretBuilder):
+    is_one = True
+
+
+class DiceBuilder(EnvGroupBuilder):
+    async def make_envs(self):
+        return [Secret(1, dice=True) for _ in range(3)]
+
+
+def test_members_with_other_tasks_behind_the_same_prompt_are_noted():
+    options = {**FEW, "valid_actions": [[n] for n in range(1, 7)]}
+    (note,) = check_env(SecretBuilder, **options).notes
+    said = "members of a group who do the same get different answers, under the same random numbers"
+    assert note.startswith(f"{said}: rewards ")
+    assert " in turn 1 of members 0 and " in note
+    for alike in (OneSecretBuilder, DiceBuilder):
+        assert check_env(alike, **options).notes == ()
+    unknown = check_env(SecretBuilder, deterministic=False, **options)
+    assert unknown.notes == ()
+
+
+def test_what_is_guessed_is_not_called_valid_and_a_check_in_which_nobody_earned_says_so():
+    options = {"valid_actions": None, "properties": ["starts"], "max_examples": 30}
+    (note,) = notes_of(lambda text: -1.0 - (not text.isdigit()), **options)
+    assert note.startswith("no episode earned more than -1, whatever was drawn: ")
+    assert note.endswith("name better actions with valid_actions=...")
+    assert notes_of(lambda text: float(text.isdigit()), **options) == ()
+    options["valid_actions"] = ["7"]
+    assert notes_of(lambda text: -1.0 - (not text.isdigit()), **options) == ()
+    for named in (None, [[0]]):
+        report = check_env(SumBuilder, valid_actions=named, **FEW)
+        assert ("of valid actions alone" in str(report)) == (named is not None)
+        assert (report.valid_returns is None) == (named is None)
+
+
 @pytest.mark.parametrize("runs_in", ["loop", "thread"])
 def test_a_call_that_sleeps_in_the_event_loop_is_noted(backend, runs_in):
     class Sleepy(Sum):

@@ -51,6 +51,11 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     names: dict[tuple[int, ...], str]
     """The actions, as texts, by their tokens."""
 
+    @property
+    def whole_episodes(self) -> list[tuple[DrawnAction, ...]]:
+        """The episodes, and each action by itself."""
+        return [*self.episodes, *((action,) for action in self.actions)]
+
     @classmethod
     def of(
         cls,

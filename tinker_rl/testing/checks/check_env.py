@@ -22,6 +22,7 @@ from tinker_rl.testing.checks.properties import PROPERTIES
 from tinker_rl.testing.checks.replay_line import replay_line
 from tinker_rl.testing.checks.report import EnvCheckReport
 from tinker_rl.testing.checks.tally import Tally
+from tinker_rl.testing.checks.unlike_members import unlike_members
 from tinker_rl.testing.extra import st
 from tinker_rl.testing.strategies.actions import ValidActions
 from tinker_rl.testing.strategies.scripts import GroupScript
@@ -135,7 +136,7 @@ def check_env(
     setup, seen = _setup(builder, claims, settings, renderer, loop)
     setup = msgspec.structs.replace(setup, valid=_listed(valid_actions), seconds=seconds)
     given = Given.of(setup.space, valid_actions, valid_episodes, tools or seen.tools)
-    tally = Tally(given.names)
+    tally = Tally(given.names, knows_valid=given.drawn is not None or setup.knows_answer)
     again = partial(replay_line, source=builder, options=_that_matter(options, setup))
     check = Checker(setup, active, skip or {}, tally, explore=explore, again=again)
     if replay is not None:
@@ -148,7 +149,10 @@ def check_env(
         max_examples = min(40, max(10, _EPISODES // setup.size))
     play_cases(check, setup, seen, given, max_examples)
     check.look_last(check.plain)
-    return check.report(seen.notes)
+    notes = seen.notes
+    if seen.begins_alike and not check.is_cut:
+        notes = (*notes, *unlike_members(setup, given.whole_episodes))
+    return check.report(notes)
 
 
 async def check_env_async(builder: BuilderSource, **options: Any) -> EnvCheckReport:

@@ -92,6 +92,11 @@ class Checker:
         return self._tally.longest
 
     @property
+    def is_cut(self) -> bool:
+        """Whether the time is over, and cases were left out."""
+        return self._is_cut
+
+    @property
     def plain(self) -> GroupScript:
         """The simplest case: everybody says nothing, and stops."""
         space = self._setup.space

@@ -27,6 +27,11 @@ from tinker_rl.testing.strategies.token_space import (
 
 __all__ = ["Probe", "probe"]
 
+_OTHER_BEGINNINGS = (
+    "members of a group begin with different observations, and their rewards are compared: "
+    "unless that is meant, draw the task once for the group, in its builder or in make_envs"
+)
+
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen."""
@@ -43,6 +48,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """The right answer that it knows, plain and boxed; empty if it is no `ProblemEnv`."""
     tools: tuple[ToolSpec, ...] = ()
     """Those that it has told of in the prompt."""
+    begins_alike: bool = True
+    """Whether all members have the same first observation."""
     notes: tuple[str, ...] = ()
 
 
@@ -69,7 +76,9 @@ def probe(
     first = group.episodes[0] if group.episodes else None
     env = first.env if first else None
     source = source if source is not None else find_source(env)
-    notes = [] if order == "free" else _other_beginnings(group.episodes)
+    begun = [e.observation.to_ints() for e in group.episodes if e.broken is None]
+    begins_alike = all(tokens == begun[0] for tokens in begun)
+    notes = [] if begins_alike or order == "free" else [_OTHER_BEGINNINGS]
     if source is not None:
         space = token_space(source, _stops(group.episodes, source) or None)
     else:
@@ -83,6 +92,7 @@ def probe(
         max_turns=declared_turns(env),
         answers=spellings(env)[:2],
         tools=_tools(env),
+        begins_alike=begins_alike,
         notes=tuple(notes),
     )
 
@@ -93,17 +103,6 @@ def _tools(env: Env | None) -> tuple[ToolSpec, ...]:
         return tuple(checked_tools("tools", tools) or ())
     except RequestError:  # so says the environment itself, when it is played
         return ()
-
-
-def _other_beginnings(episodes: Sequence[PlayedEpisode]) -> list[str]:
-    """A note, where the members of a group do not begin alike."""
-    begun = [episode for episode in episodes if episode.broken is None]
-    if len({tuple(episode.observation.to_ints()) for episode in begun}) <= 1:
-        return []
-    return [
-        "members of a group begin with different observations, and their rewards are compared: "
-        "unless that is meant, draw the task once for the group, in its builder or in make_envs"
-    ]
 
 
 def _space_of_numbers(episodes: Sequence[PlayedEpisode]) -> TokenSpace:

@@ -29,10 +29,15 @@ class Tally:
 
     Args:
         named: Actions that the author named, as texts, by their tokens.
+        knows_valid: Whether it is known what good actions are: else those that are called so are
+            guesses, and count as any others.
     """
 
-    def __init__(self, named: Mapping[tuple[int, ...], str] | None = None) -> None:
+    def __init__(
+        self, named: Mapping[tuple[int, ...], str] | None = None, *, knows_valid: bool = True
+    ) -> None:
         self._named = dict(named or {})
+        self._knows_valid = knows_valid
         self._num_cases = self._num_episodes = self._num_turns = self._num_ended = 0
         self._returns: set[float] = set()
         self._valid_returns: set[float] = set()
@@ -63,7 +68,7 @@ class Tally:
             self._add_actions(episode)
             if episode.broken is None and episode.turns:
                 self._returns.add(group.earned(episode))
-                if all(turn.action.kind == "valid" for turn in episode.turns):
+                if self._knows_valid and all(t.action.kind == "valid" for t in episode.turns):
                     self._valid_returns.add(group.earned(episode))
                 self._hear(group, episode)
 
@@ -119,7 +124,7 @@ class Tally:
         self.longest = max(self.longest, len(played))
         good = [action.tokens for action in played if action.kind == "valid"]
         self._num_played.update(good)
-        if played and len(good) == len(played):
+        if self._knows_valid and played and len(good) == len(played):
             self._valid[tuple(good)] += 1
 
     def _add_calls(self, episode: PlayedEpisode) -> None:
@@ -173,6 +178,11 @@ class Tally:
             notes.append(
                 f"{num_best} of {len(nonsense)} episodes of nonsense earned {best:g}, and no other "
                 f"earned more: see what is graded; or, if that is right, {hint}"
+            )
+        if not self._knows_valid and not notes and best <= 0:
+            notes.append(
+                f"no episode earned more than {best:g}, whatever was drawn: good actions may not "
+                f"be among it, and what comes of them is not checked: {hint}"
             )
         return notes
 
