@@ -29,9 +29,9 @@ class Late(Walk):
         return ModelInput.from_ints([9, self.coin.randrange(2)])
 
 
-def cause(env):
+def cause(env, max_examples=3):
     with pytest.raises(EnvCheckError) as caught:
-        check_env(env, renderer=20, max_examples=3)
+        check_env(env, renderer=20, max_examples=max_examples)
     assert caught.value.property == "deterministic"
     return caught.value.finding
 
@@ -96,3 +96,22 @@ def test_what_is_drawn_globally_and_seen_later_is_told_where_it_is_drawn(method)
 
     owner = "Group" if method == "make_envs" else "Hidden"
     assert cause(Group()).startswith(f"{owner}.{method}: expected the same episode from the same")
+
+
+@pytest.mark.parametrize("number", range(2, 8))
+def test_each_case_draws_global_numbers_of_its_own(number):
+    """Two draws for all cases would be alike for one of these numbers or another."""
+
+    class Drawn(Walk):
+        def __init__(self):
+            super().__init__()
+            self.wanted = random.randrange(number)
+
+        def reward(self):
+            return float(self.wanted)
+
+    class Group(EnvGroupBuilder):
+        async def make_envs(self):
+            return [Drawn()]
+
+    assert "draws from a global random generator" in cause(Group(), max_examples=20)

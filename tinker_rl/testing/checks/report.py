@@ -69,7 +69,8 @@ class EnvCheckReport(msgspec.Struct, frozen=True, kw_only=True):
     returns: tuple[float, float] | None = None
     """Least and greatest return of an episode; None where none came to an end."""
     valid_returns: tuple[float, float] | None = None
-    """The same of the episodes whose actions were all valid ones."""
+    """The same of the episodes whose actions were all valid ones; None where it is not known which
+    are."""
     valid_episodes: tuple[int, int] = (0, 0)
     """Episodes of valid actions alone, and how many of them differ."""
     valid_actions: dict[str, int] = {}
