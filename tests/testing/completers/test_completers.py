@@ -17,6 +17,7 @@ from tinker_rl.errors import CompleterError, ConfigError, UnknownNameError
 from tinker_rl.policies import EpisodeKey
 from tinker_rl.rl import InfraFailure, RolledOutGroup, RolloutLimits, do_group_rollout
 from tinker_rl.testing.clock import run_in_virtual_time
+from tinker_rl.testing.completers.injected import is_injected
 from tinker_rl.testing.completers.random_completers import (
     NONSENSE_KINDS,
     NONSENSE_TEXTS,
@@ -285,3 +286,14 @@ def test_an_episode_that_is_played_again_is_counted_anew():
     group_of(recorded, size=1)
     group_of(recorded, size=1)
     assert [call.place.turn for call in recorded.calls] == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_fault_is_known_by_what_comes_of_it():
+    (fault,) = ask(FailingCompleter(scripted(), error=OSError), 1)
+    later, other = RuntimeError(), RuntimeError()
+    later.__cause__ = ExceptionGroup("", [ValueError(), fault])
+    assert is_injected(fault)
+    assert is_injected(later)
+    other.__cause__, other.__context__ = ValueError(), other
+    other.__cause__.__cause__ = other
+    assert not is_injected(other)

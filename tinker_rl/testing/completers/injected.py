@@ -15,9 +15,16 @@ def injected(error: BaseException) -> BaseException:
 
 def is_injected(error: BaseException) -> bool:
     """Whether an error is such a fault, comes of one or, as a group, has one in it."""
-    if getattr(error, _MARK, False):
-        return True
-    if isinstance(error, BaseExceptionGroup) and any(map(is_injected, error.exceptions)):
-        return True
-    cause = error.__cause__ or error.__context__
-    return cause is not None and is_injected(cause)
+    left: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while left:
+        one = left.pop()
+        if one is None or id(one) in seen:  # causes may go round in a circle
+            continue
+        if getattr(one, _MARK, False):
+            return True
+        seen.add(id(one))
+        left += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            left += one.exceptions  # pyright: ignore[reportUnknownMemberType]
+    return False
