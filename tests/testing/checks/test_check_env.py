@@ -1,7 +1,6 @@
 """What `check_env` takes, and what it says."""
 
 import random
-import time
 from functools import partial
 from typing import ClassVar
 
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from tinker_rl.envs import (
     Env,
     EnvFromMessageEnv,
-    EnvGroupBuilder,
     MessageEnv,
     MessageStepResult,
     ProblemEnv,
@@ -34,31 +32,7 @@ from tinker_rl.testing import (
 from tinker_rl.testing.checks.properties import PROPERTIES
 from tinker_rl.types import ModelInput
 
-FEW = {"renderer": 10, "max_examples": 3}
-
-
-class Sum(Env):
-    """Wants two tokens that add up to a number; right at once earns most."""
-
-    def __init__(self, turns=3, price=0.0):
-        self.turns = turns
-        self.price = price
-        self.tokens = []
-        self.wanted = 0
-
-    async def initial_observation(self):
-        self.wanted = current_rng().randint(0, 9)
-        self.tokens = [self.wanted]
-        return ModelInput.from_ints(self.tokens), [0]
-
-    async def step(self, action):
-        if self.turns == 0:
-            raise RuntimeError("over")
-        right = sum(action) == self.wanted
-        self.turns = 0 if right else self.turns - 1
-        self.tokens += [*action, 1]
-        shown = ModelInput.from_ints(self.tokens)
-        return StepResult(right - self.price * len(action), self.turns == 0, shown, [0])
+from .sums import FEW, Sum, SumBuilder, Table, Unlucky, found
 
 
 class Careless(Sum):
@@ -68,51 +42,13 @@ class Careless(Sum):
         return await super().step(action)
 
 
-class Unlucky(Sum):
-    async def step(self, action):
-        if self.wanted == 5 and action[:1] == [7]:
-            raise ZeroDivisionError
-        return await super().step(action)
-
-
 class InThread(Sum):
     runs_in = "thread"
-
-
-class SumBuilder(EnvGroupBuilder):
-    def __init__(self, env=Sum, size=2):
-        self.env = env
-        self.size = size
-
-    async def make_envs(self):
-        return [self.env() for _ in range(self.size)]
 
 
 class Growing(SumBuilder):
     def __reduce__(self):
         return Growing, (Sum, 3)
-
-
-class Table(EnvGroupBuilder):
-    """Two players who wait for each other."""
-
-    linked = True
-
-    async def make_envs(self):
-        table = [anyio.Event(), anyio.Event()]
-        return [Player(table, place) for place in range(2)]
-
-
-class Player(Sum):
-    def __init__(self, table, place):
-        super().__init__(turns=1)
-        self.table = table
-        self.place = place
-
-    async def step(self, action):
-        self.table[self.place].set()
-        await self.table[1 - self.place].wait()
-        return await super().step(action)
 
 
 class Silent(MessageEnv):
@@ -121,12 +57,6 @@ class Silent(MessageEnv):
 
     async def step(self, message):
         raise NotImplementedError
-
-
-def found(builder, **options):
-    with pytest.raises(EnvCheckError) as caught:
-        check_env(builder, **{**FEW, **options})
-    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -413,182 +343,6 @@ def test_a_builder_that_does_not_pickle_hides_no_worse_finding():
 
 def test_environments_in_threads_are_checked_there(backend):
     check_env(InThread, backend=backend, renderer=10, max_examples=1)
-
-
-def test_a_check_in_which_all_earn_the_same_says_so():
-    class Nothing(Sum):
-        async def step(self, action):
-            result = await super().step(action)
-            return StepResult(0.0, result.episode_done, result.next_observation, [0])
-
-    assert any("every episode earned 0" in note for note in check_env(Nothing, **FEW).notes)
-    report = check_env(Nothing, max_examples=1)
-    assert any("no tokenizer was found" in note for note in report.notes)
-
-
-class Chat(MessageEnv):
-    """Three questions; `pays` says what the last answer earns."""
-
-    def __init__(self, pays):
-        self.pays = pays
-        self.messages = [{"role": "user", "content": "Go on."}]
-
-    async def initial_observation(self):
-        return list(self.messages)
-
-    async def step(self, message):
-        if len(self.messages) > 5:
-            raise RuntimeError("over")
-        self.messages += [message, {"role": "user", "content": "Go on."}]
-        is_over = len(self.messages) > 5
-        reward = self.pays(message["content"]) if is_over else 0.0
-        return MessageStepResult(reward, is_over, list(self.messages))
-
-
-def notes_of(pays, **options):
-    renderer = load_renderer("tiny", "qwen3_instruct")
-    chat = partial(SumBuilder, lambda: EnvFromMessageEnv(renderer, Chat(pays)))
-    options = {"max_examples": 6, "properties": ["starts"], **options}
-    return check_env(chat, **options).notes
-
-
-def test_a_conversation_in_which_all_earn_the_same_says_so_whatever_could_not_be_read():
-    (note,) = notes_of(lambda text: 0.0)
-    assert note.startswith("every episode earned 0, but for messages that could not be read: ")
-    assert note.endswith("name better actions with valid_actions=...")
-
-
-def test_each_step_earning_the_same_is_noted_though_episodes_are_of_different_lengths():
-    class Tired(Sum):
-        async def step(self, action):
-            result = await super().step(action)
-            return StepResult(-1.0, result.episode_done, result.next_observation, [0])
-
-    notes = check_env(Tired, properties=["starts"], renderer=10, max_examples=20).notes
-    assert any(note.startswith("every step earned -1: ") for note in notes)
-
-
-def test_an_empty_answer_that_earns_as_much_as_any_is_noted():
-    pays_the_silent = notes_of(lambda text: float("7" not in text))
-    assert any(n.startswith("an episode of empty answers earned 1") for n in pays_the_silent)
-    assert notes_of(lambda text: float(text == "7"), valid_actions=["7"]) == ()
-
-
-def test_nonsense_that_earns_as_much_as_any_is_noted():
-    notes = notes_of(lambda text: float(bool(text)), valid_actions=["7"], max_examples=25)
-    assert any("episodes of nonsense earned 1, and no other earned more" in n for n in notes)
-    assert not any("empty" in note for note in notes)
-
-
-def test_the_report_counts_one_as_one_and_shows_first_what_was_left_out():
-    replay = GroupScript(0, ((DrawnAction((99,)),),)).encode()
-    report = check_env(SumBuilder(size=1), replay=replay, renderer=100, skip={"ends": "mine"})
-    lines = str(report).splitlines()
-    assert lines[0] == "1 case, 1 episode (1 ended without a limit), 3 turns"
-    assert lines.index("  ends                 skipped: mine") < lines.index("checked:")
-    assert "  starts               1 case" in lines
-    replay = GroupScript(0, ((DrawnAction((7,)),),)).encode()  # under seed 0 it wants a 5
-    assert "(1 token)" in found(SumBuilder(Unlucky, size=1), replay=replay).transcript
-
-
-def test_the_report_says_what_was_earned():
-    class Paid(SumBuilder):
-        async def compute_group_rewards(self, trajectory_group, env_group):
-            return [(7.0, {}) for _ in trajectory_group]
-
-    class Hopeless(Sum):
-        async def initial_observation(self):
-            shown = await super().initial_observation()
-            self.wanted = -1
-            return shown
-
-    options = {"renderer": 10, "valid_actions": [[99]], "properties": ["ends"]}
-    report = check_env(partial(Paid, partial(Hopeless, 1, 0.5)), max_examples=3, **options)
-    assert report.valid_returns == (6.0, 6.0)  # 7 of the group, less two tokens
-    least, greatest = report.returns
-    assert least < 6 < greatest == 7  # for no token at all
-    said = f"\nreturns from {least:g} to 7; of valid actions alone from 6 to 6\n"
-    assert said in str(report)
-
-
-def test_members_that_begin_otherwise_are_noted():
-    report = check_env(SumBuilder(), **FEW)
-    assert any("members of a group begin with different observations" in n for n in report.notes)
-    for alike in (Table(), SumBuilder(size=1)):
-        assert "observations" not in " ".join(check_env(alike, **FEW).notes)
-
-
-class Secret(Sum):
-    """Wants one token; which one, it does not say."""
-
-    def __init__(self, wanted, dice=False):
-        super().__init__(turns=1)
-        self.secret = wanted
-        self.dice = dice
-
-    async def initial_observation(self):
-        _, stop = await super().initial_observation()
-        self.wanted = self.secret + (current_rng().randint(0, 5) if self.dice else 0)
-        self.tokens = [9]
-        return ModelInput.from_ints(self.tokens), stop
-
-
-class SecretBuilder(EnvGroupBuilder):
-    is_one = False
-
-    async def make_envs(self):
-        drawn = [current_rng().randint(1, 6) for _ in range(3)]
-        return [Secret(drawn[0] if self.is_one else each) for each in drawn]
-
-
-class OneSecretBuilder(SecretBuilder):
-    is_one = True
-
-
-class DiceBuilder(EnvGroupBuilder):
-    async def make_envs(self):
-        return [Secret(1, dice=True) for _ in range(3)]
-
-
-def test_members_with_other_tasks_behind_the_same_prompt_are_noted():
-    options = {**FEW, "valid_actions": [[n] for n in range(1, 7)]}
-    (note,) = check_env(SecretBuilder, **options).notes
-    said = "members of a group who do the same get different answers, under the same random numbers"
-    assert note.startswith(f"{said}: rewards ")
-    assert " in turn 1 of members 0 and " in note
-    for alike in (OneSecretBuilder, DiceBuilder):
-        assert check_env(alike, **options).notes == ()
-    unknown = check_env(SecretBuilder, deterministic=False, **options)
-    assert unknown.notes == ()
-
-
-def test_what_is_guessed_is_not_called_valid_and_a_check_in_which_nobody_earned_says_so():
-    options = {"valid_actions": None, "properties": ["starts"], "max_examples": 30}
-    (note,) = notes_of(lambda text: -1.0 - (not text.isdigit()), **options)
-    assert note.startswith("no episode earned more than -1, whatever was drawn: ")
-    assert note.endswith("name better actions with valid_actions=...")
-    assert notes_of(lambda text: float(text.isdigit()), **options) == ()
-    options["valid_actions"] = ["7"]
-    assert notes_of(lambda text: -1.0 - (not text.isdigit()), **options) == ()
-    for named in (None, [[0]]):
-        report = check_env(SumBuilder, valid_actions=named, **FEW)
-        assert ("of valid actions alone" in str(report)) == (named is not None)
-        assert (report.valid_returns is None) == (named is None)
-
-
-@pytest.mark.parametrize("runs_in", ["loop", "thread"])
-def test_a_call_that_sleeps_in_the_event_loop_is_noted(backend, runs_in):
-    class Sleepy(Sum):
-        async def step(self, action):
-            time.sleep(0.12)  # noqa: ASYNC251
-            return await super().step(action)
-
-    Sleepy.runs_in = runs_in
-    replay = GroupScript(0, ((DrawnAction((99,)),),)).encode()
-    options = {"replay": replay, "properties": ["ends"], "renderer": 10, "backend": backend}
-    notes = " ".join(check_env(partial(Sleepy, 2), **options).notes)
-    said = "Sleepy.step held up the event loop for 0.1 s in 4 of 4 calls, without computing"
-    assert (said in notes) == (runs_in == "loop")
 
 
 def test_it_runs_event_loops_of_its_own(backend):
