@@ -31,7 +31,7 @@ from tinker_rl.rl import (
 from tinker_rl.rl.pipeline import run_pipeline
 from tinker_rl.rl.window import Commit, Window
 from tinker_rl.testing.clock import run_in_virtual_time, virtual_clock
-from tinker_rl.testing.completers.wrappers import DelayedCompleter
+from tinker_rl.testing.completers.faults import DelayedCompleter
 from tinker_rl.types import ModelInput
 
 HOUR = 3600

@@ -33,7 +33,7 @@ from tinker_rl.testing.cancellation.cancel_everywhere import (
     evenly,
 )
 from tinker_rl.testing.clock import run_in_virtual_time
-from tinker_rl.testing.completers.wrappers import DelayedCompleter
+from tinker_rl.testing.completers.faults import DelayedCompleter
 from tinker_rl.types import ModelInput
 
 sys.path.insert(0, str(Path(__file__).parent))

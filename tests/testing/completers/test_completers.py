@@ -17,6 +17,16 @@ from tinker_rl.errors import CompleterError, ConfigError, UnknownNameError
 from tinker_rl.policies import EpisodeKey
 from tinker_rl.rl import InfraFailure, RolledOutGroup, RolloutLimits, do_group_rollout
 from tinker_rl.testing.clock import run_in_virtual_time
+from tinker_rl.testing.completers.faults import (
+    DelayedCompleter,
+    DelayedMessageCompleter,
+    FailingCompleter,
+    FailingMessageCompleter,
+    FlakyCompleter,
+    FlakyMessageCompleter,
+    HangingCompleter,
+    HangingMessageCompleter,
+)
 from tinker_rl.testing.completers.injected import is_injected
 from tinker_rl.testing.completers.random_completers import (
     NONSENSE_KINDS,
@@ -26,18 +36,7 @@ from tinker_rl.testing.completers.random_completers import (
     RandomCompleter,
     RandomMessageCompleter,
 )
-from tinker_rl.testing.completers.wrappers import (
-    DelayedCompleter,
-    DelayedMessageCompleter,
-    FailingCompleter,
-    FailingMessageCompleter,
-    FlakyCompleter,
-    FlakyMessageCompleter,
-    HangingCompleter,
-    HangingMessageCompleter,
-    RecordingCompleter,
-    RecordingMessageCompleter,
-)
+from tinker_rl.testing.completers.recording import RecordingCompleter, RecordingMessageCompleter
 from tinker_rl.types import ModelInput
 
 PROMPT = ModelInput.from_ints([5, 6, 7])

@@ -8,8 +8,8 @@ from typing import Any
 from tinker_rl.completers import StopCondition, TokenCompleter, TokensWithLogprobs
 from tinker_rl.errors import ConfigError, RequestError
 from tinker_rl.testing.checks.search import some_values
+from tinker_rl.testing.completers.places import CallPlaces
 from tinker_rl.testing.completers.random_completers import RandomCompleter
-from tinker_rl.testing.completers.wrappers import CallPlaces
 from tinker_rl.testing.extra import st
 from tinker_rl.testing.strategies.actions import ValidActions
 from tinker_rl.testing.strategies.token_space import (

@@ -1,13 +1,6 @@
 """Completers that go wrong, and others for tests."""
 
-from tinker_rl.testing.completers.random_completers import (
-    NONSENSE_KINDS,
-    NonsenseCompleter,
-    NonsenseMessageCompleter,
-    RandomCompleter,
-    RandomMessageCompleter,
-)
-from tinker_rl.testing.completers.wrappers import (
+from tinker_rl.testing.completers.faults import (
     DelayedCompleter,
     DelayedMessageCompleter,
     FailingCompleter,
@@ -16,6 +9,15 @@ from tinker_rl.testing.completers.wrappers import (
     FlakyMessageCompleter,
     HangingCompleter,
     HangingMessageCompleter,
+)
+from tinker_rl.testing.completers.random_completers import (
+    NONSENSE_KINDS,
+    NonsenseCompleter,
+    NonsenseMessageCompleter,
+    RandomCompleter,
+    RandomMessageCompleter,
+)
+from tinker_rl.testing.completers.recording import (
     RecordedCall,
     RecordingCompleter,
     RecordingMessageCompleter,

@@ -17,7 +17,7 @@ from tinker_rl.completers import (
 )
 from tinker_rl.errors import ConfigError, UnknownNameError, choices
 from tinker_rl.renderers import Message
-from tinker_rl.testing.completers.wrappers import CallPlaces
+from tinker_rl.testing.completers.places import CallPlaces
 from tinker_rl.testing.strategies.token_space import TokenSource, TokenSpace, token_space
 from tinker_rl.types import ModelInput
 

@@ -1,4 +1,4 @@
-"""Completers that are slow, fail, hang or keep a record: each wraps another, and they nest.
+"""Completers that are slow, fail or hang: each wraps another, and they nest.
 
 A fault is the same around a `TokenCompleter` and a `MessageCompleter`; the two classes of a pair
 differ in what they wrap alone. Which calls it hits depends on the seed and on the place of the
@@ -8,13 +8,11 @@ faults; by hand, outside of a rollout, its number among all calls.
 
 from __future__ import annotations
 
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import TypeAlias
 
 import anyio
-import msgspec
 
 from tinker_rl.completers import (
     MessageCompleter,
@@ -22,14 +20,13 @@ from tinker_rl.completers import (
     TokenCompleter,
     TokensWithLogprobs,
 )
-from tinker_rl.errors import CompleterError, ConfigError, RequestError
-from tinker_rl.policies import EpisodeKey, PresentEpisode, present_episode, stable_seed
+from tinker_rl.errors import CompleterError, ConfigError
 from tinker_rl.renderers import Message
 from tinker_rl.testing.completers.injected import injected
+from tinker_rl.testing.completers.places import CallPlaces, Place
 from tinker_rl.types import ModelInput
 
 __all__ = [
-    "CallPlaces",
     "DelayedCompleter",
     "DelayedMessageCompleter",
     "FailingCompleter",
@@ -38,56 +35,10 @@ __all__ = [
     "FlakyMessageCompleter",
     "HangingCompleter",
     "HangingMessageCompleter",
-    "Place",
-    "RecordedCall",
-    "RecordingCompleter",
-    "RecordingMessageCompleter",
 ]
-
-Prompt = TypeVar("Prompt")
-Answer = TypeVar("Answer")
 
 ErrorSource: TypeAlias = BaseException | Callable[[], BaseException]
 """What a failing completer raises: an error, its class, or a function that makes it."""
-
-
-class Place(msgspec.Struct, frozen=True):
-    """Which call of a completer."""
-
-    episode: EpisodeKey | None
-    """The episode that asks; None outside of a rollout."""
-    turn: int
-    """How many calls the episode made before: 0 at first."""
-
-    def rng(self, seed: int) -> random.Random:
-        """A generator that depends on the seed and this place alone."""
-        key = self.episode
-        parts = () if key is None else (key.run_seed, key.group, key.member, key.attempt)
-        return random.Random(stable_seed("completer", seed, *parts, self.turn))
-
-
-class CallPlaces:
-    """Counts the calls of a completer, by episode; one that is played again begins anew."""
-
-    def __init__(self) -> None:
-        self._counts: dict[EpisodeKey | None, tuple[PresentEpisode | None, int]] = {}
-
-    def next(self) -> Place:
-        """The place of the call that is made now."""
-        episode = _episode_or_none()
-        key = None if episode is None else episode.key
-        counted, turn = self._counts.get(key, (episode, 0))
-        if counted is not episode:
-            turn = 0
-        self._counts[key] = episode, turn + 1
-        return Place(key, turn)
-
-
-def _episode_or_none() -> PresentEpisode | None:
-    try:
-        return present_episode()
-    except RequestError:  # outside of a rollout
-        return None
 
 
 class _Fault(ABC):
@@ -315,87 +266,3 @@ class HangingMessageCompleter(_FaultyMessages):
     def num_waiting(self) -> int:
         """Calls that hang now: 0 when all were cancelled."""
         return self._hang.num_waiting
-
-
-class RecordedCall(msgspec.Struct, Generic[Prompt, Answer]):
-    """One call of a completer, and what came of it."""
-
-    place: Place
-    prompt: Prompt
-    """A `ModelInput`, or a conversation."""
-    began: float
-    """`anyio.current_time()`, in seconds."""
-    stop: Any = None
-    """The stop condition; None for messages."""
-    max_tokens: int | None = None
-    answer: Answer | None = None
-    """None where it failed, was cancelled or has not come yet."""
-    error: BaseException | None = None
-    """What it raised; a cancellation too."""
-    seconds: float | None = None
-    """How long it took; None while it goes on."""
-
-
-class _Record(Generic[Prompt, Answer]):
-    def __init__(self) -> None:
-        self.calls: list[RecordedCall[Prompt, Answer]] = []
-        self._places = CallPlaces()
-
-    def begin(
-        self, prompt: Prompt, stop: Any = None, max_tokens: int | None = None
-    ) -> RecordedCall[Prompt, Answer]:
-        call: RecordedCall[Prompt, Answer] = RecordedCall(
-            self._places.next(), prompt, anyio.current_time(), stop, max_tokens
-        )
-        self.calls.append(call)
-        return call
-
-
-class RecordingCompleter(TokenCompleter):
-    """Keeps every call and its answer, in `calls`, in the order in which they began."""
-
-    def __init__(self, inner: TokenCompleter) -> None:
-        self.inner = inner
-        self._record: _Record[ModelInput, TokensWithLogprobs] = _Record()
-
-    @property
-    def calls(self) -> list[RecordedCall[ModelInput, TokensWithLogprobs]]:
-        """Every call so far."""
-        return self._record.calls
-
-    async def __call__(
-        self, model_input: ModelInput, stop: StopCondition, *, max_tokens: int | None = None
-    ) -> TokensWithLogprobs:
-        call = self._record.begin(model_input, stop, max_tokens)
-        try:
-            call.answer = await self.inner(model_input, stop, max_tokens=max_tokens)
-            return call.answer
-        except BaseException as error:
-            call.error = error
-            raise
-        finally:
-            call.seconds = anyio.current_time() - call.began
-
-
-class RecordingMessageCompleter(MessageCompleter):
-    """`RecordingCompleter`, in messages."""
-
-    def __init__(self, inner: MessageCompleter) -> None:
-        self.inner = inner
-        self._record: _Record[list[Message], Message] = _Record()
-
-    @property
-    def calls(self) -> list[RecordedCall[list[Message], Message]]:
-        """Every call so far."""
-        return self._record.calls
-
-    async def __call__(self, messages: list[Message]) -> Message:
-        call = self._record.begin(list(messages))
-        try:
-            call.answer = await self.inner(messages)
-            return call.answer
-        except BaseException as error:
-            call.error = error
-            raise
-        finally:
-            call.seconds = anyio.current_time() - call.began
