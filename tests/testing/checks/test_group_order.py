@@ -127,6 +127,26 @@ class ByPlace(Group):
         return range(len(far))
 
 
+class SharesOfAPot(Group):
+    """A team earns for how much its members differ, split by their roles."""
+
+    def rewards(self, far):
+        pot = len(set(far)) - 1
+        return [pot * (n + 1) for n, _ in enumerate(far)]
+
+
+class CoinsDealtRound(Group):
+    def rewards(self, far):
+        coins = len(set(far)) - 1
+        return [coins // len(far) + (n < coins % len(far)) for n, _ in enumerate(far)]
+
+
+class OnePaysForAll(Group):
+    def rewards(self, far):
+        who = current_rng().randrange(len(far))
+        return [-float(n == who and len(set(far)) > 1) for n, _ in enumerate(far)]
+
+
 FAIR = [
     Group,
     FirstOfTheBest,
@@ -139,6 +159,9 @@ FAIR = [
     AlwaysTheLaterOne,
     Handicap,
     ByPlace,
+    SharesOfAPot,
+    CoinsDealtRound,
+    OnePaysForAll,
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Sequence
 
 import msgspec
@@ -53,8 +54,9 @@ def rewards_in_order(case: Case) -> Finding | None:
 
     A builder may go by places all the same: ties go to the first, a judge prefers whom it saw last.
     Then members who do the same earn different rewards, or they change with the places. So it is
-    wrong only if members who all do the same earn the same, one who does not changes the rewards,
-    and it does not matter at all which one that is.
+    wrong only if members who do the same earn the same, one who does not earns something else, and
+    it does not matter at all which one that is, but what it did: less than the others is at one
+    end, more at the other. A share of a pot that goes by places stays at its end.
     """
     rewards = _rewards(case)
     if rewards is None or _is_constant(rewards):
@@ -67,8 +69,8 @@ def rewards_in_order(case: Case) -> Finding | None:
         case.group,
         "expected the reward of an episode in its place; got "
         f"[{', '.join(f'{reward:.4g}' for reward in rewards)}], and the same when each member did "
-        "what the one before it had done. (Members who all did the same earned the same; one who "
-        "did not changed the rewards, whichever it was.) Give them in the order of the "
+        "what the one before it had done. (Members who did the same earned the same; of one who "
+        "did not the reward was first or last, whichever it was.) Give them in the order of the "
         "trajectories that are given: do not sort these.",
         "compute_group_rewards",
     )
@@ -94,20 +96,37 @@ def _compares_nothing(setup: Setup) -> str:
 
 
 def _is_order_lost(case: Case, members: Sequence[Actions]) -> bool:
-    """Whether rewards are the same, whichever member does what the others do not."""
+    """Whether rewards are sorted: the odd one out is at an end, and at the other if it is turned
+    round who is odd."""
     size = len(members)
     kinds = list(dict.fromkeys(members))[:_MOST_ALIKE]
     for actions in kinds:
         if not _is_constant(_rewards(_case(case, [actions] * size)) or [0.0, 1.0]):
             return False
-    for many, one in itertools.permutations(kinds, 2):
-        places = ([one if n == place else many for n in range(size)] for place in range(size))
-        first = _rewards(_case(case, next(places)))
-        if first is None:
-            return False
-        if not _is_constant(first):
-            return all(_is_same(_rewards(_case(case, place)), first) for place in places)
+    for one, other in itertools.combinations(kinds, 2):
+        ends = {_place_of_odd(case, one, other, size), _place_of_odd(case, other, one, size)}
+        if ends != {None}:
+            return ends == {0, size - 1}
     return False
+
+
+def _place_of_odd(case: Case, odd: Actions, many: Actions, size: int) -> int | None:
+    """Where the reward of the odd one out is, whichever member it is; -1: that depends, or others
+    differ too; None: no reward differs."""
+    places = ([odd if n == place else many for n in range(size)] for place in range(size))
+    first = _rewards(_case(case, next(places)))
+    if first is None:
+        return -1
+    if _is_constant(first):
+        return None
+    usual = statistics.median_low(first)
+    differing = [
+        n
+        for n, reward in enumerate(first)
+        if not math.isclose(reward, usual, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+    ]
+    is_moved = any(not _is_same(_rewards(_case(case, each)), first) for each in places)
+    return -1 if is_moved or len(differing) > 1 else differing[0]
 
 
 def _case(case: Case, members: Sequence[Actions]) -> Case:
