@@ -61,6 +61,16 @@ def test_a_name_that_is_no_text_is_none(tiny_tokenizer, name):
     assert name in call.raw_text
 
 
+def test_half_a_character_in_arguments_can_be_rendered_again(tiny_tokenizer):
+    renderer = get_renderer("qwen3_instruct", tiny_tokenizer)
+    written = '{"left": "\\ud800 \\ud83d\\ude00"}'
+    text = f'<tool_call>\n{{"name": "add", "arguments": {written}}}\n</tool_call>'
+    message, _ = renderer.parse_response(tiny_tokenizer.encode(text + "<|im_end|>"))
+    assert message["tool_calls"][0].function.arguments == written
+    prompt = renderer.build_generation_prompt([message, {"role": "user", "content": "?"}])
+    assert '"arguments": {"left": "\ufffd 😀"}}' in tiny_tokenizer.decode(prompt.to_ints())
+
+
 def test_an_answer_in_json_is_no_tool_call_of_llama(tokenizers):
     renderer = get_renderer("llama3", tokenizers("llama3"))
     text = '{"name": "add", "parameters": {}}'

@@ -61,7 +61,7 @@ class _FunctionBody(msgspec.Struct, frozen=True):
 
     name: str
     arguments: str
-    """A JSON object, as text."""
+    """JSON as text: an object, unless the model wrote something else, be it no JSON."""
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -286,7 +286,17 @@ def _openai_tool_call(where: str, call: object) -> dict[str, Any]:
             f"({error}). Pass ToolCall(function=ToolCall.FunctionBody(name=..., arguments=...))."
         ) from error
     function = {"name": parsed.function.name, "arguments": arguments}
-    fields: dict[str, Any] = {"type": "function", "function": function}
+    fields: dict[str, Any] = {"type": "function", "function": _whole_characters(function)}
     if parsed.id is not None:
         fields["id"] = parsed.id
     return fields
+
+
+def _whole_characters(value: dict[str, Any]) -> dict[str, Any]:
+    """The value, with U+FFFD for half a surrogate pair, which models may write."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    return value
