@@ -29,6 +29,7 @@ from tinker_rl.testing.cancellation.report import (
     CancellationReport,
     Finding,
 )
+from tinker_rl.testing.cancellation.threads import executors
 from tinker_rl.testing.strategies.actions import ValidActions
 from tinker_rl.testing.strategies.token_space import Action
 
@@ -111,6 +112,7 @@ def cancel_everywhere(
         settle_seconds=settle_seconds,
         virtual_time=virtual_time,
     )
+    executors()
     gc.freeze()  # what is there already need not be looked through after every run
     try:
         report = _Search(plan, valid, max_points, cut_cleanup).report(at)
@@ -168,6 +170,7 @@ class _Search:
 
     def report(self, at: int | None) -> CancellationReport:
         self._play_whole_groups()
+        executors()
         gc.freeze()  # what the first runs imported, too
         tried: list[int] = []
         num_failed = 0
@@ -265,10 +268,11 @@ class _Search:
         if failed == MAX_FAILED_POINTS:
             notes.append(f"stopped after {tried} points, {failed} of them with findings")
         if self._num_missed:
+            fresh = "" if self._plan.is_fresh else ". Give a function that makes a fresh builder"
             notes.append(
-                f"points not met again: {self._num_missed}. The group is not the same each "
-                "time. Give a function that makes a fresh builder, and draw from current_rng(); "
-                "what waits for sockets or subprocesses waits now more, now less often"
+                f"points not met again: {self._num_missed}. The group took another course, as it "
+                "may where it waits for sockets, subprocesses or threads, or draws from another "
+                f"generator than current_rng(){fresh}"
             )
         if not size:
             notes.append("nothing of the environment ever waits: there is nowhere to cancel it")

@@ -38,8 +38,9 @@ from tinker_rl.testing.cancellation.leaks import (
     tasks,
 )
 from tinker_rl.testing.cancellation.stacks import step_awaits
-from tinker_rl.testing.cancellation.subprocess_ends import ends_of
+from tinker_rl.testing.cancellation.subprocess_ends import closing_ends, ends_of
 from tinker_rl.testing.cancellation.surroundings import fixed_order, quiet
+from tinker_rl.testing.cancellation.threads import executors
 from tinker_rl.testing.clock import virtual_clock
 
 __all__ = ["CancelledRun", "Plan"]
@@ -66,10 +67,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     settle_seconds: float
     virtual_time: bool
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether each run has a builder of its own."""
+        is_builder = callable(getattr(self.builder, "make_envs", None))
+        return not is_builder or isinstance(self.builder, type)
+
     def fresh_builder(self) -> EnvGroupBuilder:
         """The builder of one run."""
-        is_builder = callable(getattr(self.builder, "make_envs", None))
-        return self.builder if is_builder and not isinstance(self.builder, type) else self.builder()
+        return self.builder() if self.is_fresh else self.builder
 
     def actor(self) -> Actor:
         """Who acts in one run."""
@@ -129,10 +135,11 @@ class CancelledRun:
 
     def play(self) -> list[Leak]:
         """Run it, and look. Returns what is wrong."""
+        kept = executors()
         builder = self._plan.fresh_builder()
         locks_before = locks_of({"builder": builder})
         borrowed_before = self._borrowed()
-        before = Inventory.take()
+        before = Inventory.take(kept)
         with ExitStack() as stack:
             late = stack.enter_context(late_closings())
             stack.enter_context(fixed_order(self._plan.seed))
@@ -141,7 +148,7 @@ class CancelledRun:
                 self._run(builder)
             if self._refusal is not None:
                 raise self._refusal
-            left = settled(before, self._plan.settle_seconds)
+            left = settled(before, self._plan.settle_seconds, kept)
             late.looks()
             ends = ends_of(left.children)
             self._leaks += left.leaks(ends)
@@ -193,6 +200,7 @@ class CancelledRun:
                 left = {task: text for task, text in tasks().items() if task not in there}
                 self._leaks += [Leak("task", text) for text in left.values()]
                 self._leaks += unclosed()
+                await closing_ends(self._plan.settle_seconds)
 
     async def _group(self, builder: EnvGroupBuilder) -> None:
         with anyio.CancelScope() as scope:

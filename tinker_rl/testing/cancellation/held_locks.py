@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -41,7 +43,10 @@ def locks_of(roots: Mapping[str, Any]) -> dict[int, tuple[str, float]]:
     return found
 
 
-_OPAQUE = (str, bytes, bytearray, int, float, complex, bool, type(None), ModuleType, Renderer)
+_OPAQUE = (
+    *(str, bytes, bytearray, int, float, complex, bool, type(None), ModuleType, Renderer),
+    *(Executor, Thread),  # a thread holds locks of its own while it runs
+)
 
 
 def _taken(value: Any) -> float | None:

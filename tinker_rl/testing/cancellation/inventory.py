@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import psutil
 
 from tinker_rl.testing.cancellation.leaks import Leak
-from tinker_rl.testing.cancellation.subprocess_ends import descriptor_folder
+from tinker_rl.testing.cancellation.subprocess_ends import descriptor_folder, is_of_anyio
+from tinker_rl.testing.cancellation.threads import Executors, threads_at_work
 
 __all__ = ["Inventory", "settled"]
 
@@ -31,9 +29,13 @@ class Inventory(msgspec.Struct, frozen=True):
     """Processes that it started and has not waited for, by number."""
 
     @classmethod
-    def take(cls) -> Inventory:
-        """Look at this process."""
-        return cls(_threads(), _descriptors(), _children())
+    def take(cls, kept: Executors = ()) -> Inventory:
+        """Look at this process.
+
+        Args:
+            kept: Pools of threads whose idle workers are not counted.
+        """
+        return cls(threads_at_work(kept), _descriptors(), _children())
 
     def since(self, before: Inventory) -> Inventory:
         """What there is more than before."""
@@ -58,6 +60,7 @@ class Inventory(msgspec.Struct, frozen=True):
             *(
                 Leak("process", state, tuple(self._names(ends.get(pid, ()))))
                 for pid, state in self.children.items()
+                if not is_of_anyio(pid)
             ),
             *(
                 Leak("socket" if name.startswith("socket") else "file", f"{name} is still open")
@@ -72,18 +75,19 @@ class Inventory(msgspec.Struct, frozen=True):
                 yield self.descriptors[number]
 
 
-def settled(before: Inventory, seconds: float) -> Inventory:
+def settled(before: Inventory, seconds: float, kept: Executors = ()) -> Inventory:
     """What there is more than before, once what is about to end has had its time.
 
     Args:
         before: What is not counted.
         seconds: Longest that threads and processes may take to end, in real time.
+        kept: Pools of threads whose idle workers are not counted.
     """
     ends_at = time.monotonic() + seconds
-    more = Inventory.take().since(before)
+    more = Inventory.take(kept).since(before)
     while more and time.monotonic() < ends_at:
         time.sleep(0.005)
-        more = Inventory.take().since(before)
+        more = Inventory.take(kept).since(before)
     return more
 
 
@@ -100,29 +104,6 @@ def _more_descriptors(before: dict[int, str], now: dict[int, str]) -> dict[int, 
             more[name] -= 1
             found[number] = name
     return found
-
-
-def _threads() -> dict[int, str]:
-    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
-    return {
-        thread.ident: f"{thread.name!r}"
-        for thread in threading.enumerate()
-        if thread.ident is not None
-        and not thread.name.startswith("asyncio-waitpid")  # the process itself is found
-        and not _is_idle(frames.get(thread.ident))
-    }
-
-
-def _is_idle(frame: Any) -> bool:
-    """Whether a thread waits in an event loop's cache for the next call."""
-    while frame is not None:
-        code = frame.f_code
-        if code.co_filename.endswith("_thread_cache.py") and code.co_name == "_work":
-            return True
-        if code.co_name not in ("acquire", "wait", "get"):
-            return False
-        frame = frame.f_back
-    return False
 
 
 def _descriptors() -> dict[int, str]:

@@ -60,10 +60,12 @@ class Leak(NamedTuple):
 
 
 def tasks() -> dict[Any, str]:
-    """The tasks of this event loop, with where each waits."""
+    """The tasks of this event loop, with where each waits; none of those that anyio keeps."""
     if sniffio.current_async_library() == "asyncio":
-        return {task: _waiting(task.get_coro()) for task in asyncio.all_tasks()}
-    return {task: _waiting(task.coro) for task in _trio_tasks()}
+        coroutines = {task: task.get_coro() for task in asyncio.all_tasks()}
+    else:
+        coroutines = {task: task.coro for task in _trio_tasks()}
+    return {task: _waiting(one) for task, one in coroutines.items() if not _is_of_anyio(one)}
 
 
 def _trio_tasks() -> Iterator[trio.lowlevel.Task]:
@@ -73,6 +75,17 @@ def _trio_tasks() -> Iterator[trio.lowlevel.Task]:
         task = waiting.pop()
         yield task
         waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+
+
+def _is_of_anyio(coroutine: Any) -> bool:
+    """Whether a task ends with the loop, and with it the idle workers of `to_process.run_sync`."""
+    driven = driven_by(coroutine)
+    code = getattr(coroutine if driven is None else driven.coroutine, "cr_code", None)
+    return (
+        code is not None
+        and code.co_name in ("_shutdown_process_pool", "_shutdown_process_pool_on_exit")
+        and f"{os.sep}anyio{os.sep}" in code.co_filename
+    )
 
 
 def _waiting(coroutine: Any) -> str:

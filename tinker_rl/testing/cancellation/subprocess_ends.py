@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
+import psutil
+import sniffio
 import trio
 
-__all__ = ["descriptor_folder", "ends_of"]
+__all__ = ["closing_ends", "descriptor_folder", "ends_of", "is_of_anyio"]
 
 _STANDARD = (0, 1, 2)
 
@@ -43,6 +49,17 @@ def ends_of(children: Iterable[int]) -> dict[int, set[int]]:
         if pid in found:
             found[pid].add(number)
     return found
+
+
+def is_of_anyio(pid: int) -> bool:
+    """Whether a child is a worker of `anyio.to_process`.
+
+    Cancelled while it starts one, anyio leaves it, and it ends once Python collects its pipes.
+    """
+    try:
+        return psutil.Process(pid).cmdline()[-1:] == ["anyio.to_process"]
+    except psutil.Error:
+        return False
 
 
 def _is_end_of(pid: int, number: int, target: str) -> bool:
@@ -83,6 +100,28 @@ def _known_to_python() -> Iterator[tuple[int, int]]:
             number = _number(stream)
             if number >= 0:
                 yield process.pid, number
+
+
+async def closing_ends(seconds: float) -> None:
+    """Let asyncio close the pipes of processes that it killed, cancelled while it started them.
+
+    Args:
+        seconds: Longest that it may take, in real time.
+    """
+    if sniffio.current_async_library() != "asyncio":
+        return
+    loop, ends_at = asyncio.get_running_loop(), time.monotonic() + seconds
+    while _is_closing(loop) and time.monotonic() < ends_at:
+        time.sleep(0.001)  # noqa: ASYNC251  # the time of the event loop is virtual
+        await anyio.lowlevel.cancel_shielded_checkpoint()
+
+
+def _is_closing(loop: asyncio.AbstractEventLoop) -> bool:
+    return any(
+        getattr(one, "_loop", None) is loop and one.is_closing()  # it forgets the loop at its end
+        for one in gc.get_objects()
+        if issubclass(type(one), asyncio.SubprocessTransport)
+    )
 
 
 def _number(stream: Any) -> int:
