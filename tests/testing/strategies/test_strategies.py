@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
-from tinker_rl.envs import load_renderer
+from tinker_rl.envs import Env, StepResult, load_renderer
 from tinker_rl.errors import RequestError, UnknownNameError
 from tinker_rl.renderers import ToolCall, UnparsedToolCall
 from tinker_rl.testing import (
@@ -17,14 +17,17 @@ from tinker_rl.testing import (
     EpisodeScript,
     GroupScript,
     actions,
+    check_env,
     episodes,
     groups,
     messages,
     seeds,
     tool_calls,
 )
-from tinker_rl.testing.strategies.actions import hard_actions
+from tinker_rl.testing.strategies.actions import hard_actions, named_action
 from tinker_rl.testing.strategies.scripts import simpler_scripts
+from tinker_rl.testing.strategies.token_space import TokenSpace
+from tinker_rl.types import ModelInput
 
 RENDERER = load_renderer("tiny", "qwen3_instruct")
 STOP = RENDERER.get_stop_sequences()[0]
@@ -81,6 +84,28 @@ def test_good_actions_are_what_the_user_says(valid):
         assert action.tokens in known
 
     all_are_known()
+
+
+def test_tokens_that_end_with_a_stop_get_no_second_one():
+    space = TokenSpace(None, [[0], [7, 8]], 10)
+    for tokens, ended in (([4], (4, 0)), ([4, 0], (4, 0)), ([4, 7, 8], (4, 7, 8)), ([], (0,))):
+        assert named_action(space, tokens).tokens == ended
+    assert space.encode_action([4, 7, 8]) == space.encode_action([4]) == (4,)
+    heard = set()
+
+    class Copy(Env):
+        async def initial_observation(self):
+            return ModelInput.from_ints([4, 0]), [0]
+
+        async def step(self, action):
+            heard.add(tuple(action))
+            return StepResult(1.0, True, ModelInput.empty(), [0])
+
+    options = {"properties": ["starts"], "max_examples": 3}
+    report = check_env(Copy, valid_actions=[[4, 0]], **options)
+    assert report.valid_actions["tokens [4]"] > 0
+    assert (4, 0) in heard
+    assert (4, 0, 0) not in heard
 
 
 def test_a_vocabulary_may_be_a_number():

@@ -77,8 +77,7 @@ def actions(
 
 def named_action(space: TokenSpace, action: Action) -> DrawnAction:
     """What a good policy writes, ended as it should be."""
-    stop = space.stops[0] if space.stops else ()
-    return DrawnAction((*space.encode_action(action), *stop))
+    return DrawnAction((*space.encode_action(action), *space.stop_of(action)))
 
 
 def hard_actions(source: TokenSource) -> list[DrawnAction]:

@@ -61,7 +61,7 @@ class TokenSpace:
         if isinstance(action, str):
             return self.encode(action)
         if not isinstance(action, Mapping):
-            return tuple(int(token) for token in action)
+            return self._unended(tuple(int(token) for token in action))
         if self.renderer is None:
             raise RequestError(
                 f"tinker_rl.testing: expected a renderer to write the message {action!r}; got "
@@ -72,11 +72,21 @@ class TokenSpace:
         trained = zip(tokens.to_ints(), weights, strict=True)
         return self._unended(tuple(token for token, weight in trained if weight))
 
+    def stop_of(self, action: Action) -> tuple[int, ...]:
+        """What ends an action: its own stop, where it is tokens that end with one; or the first."""
+        if not isinstance(action, str | Mapping):
+            tokens = tuple(int(token) for token in action)
+            if own := self._own_stop(tokens):
+                return own
+        return self.stops[0] if self.stops else ()
+
     def _unended(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        for stop in self.stops:
-            if stop and tokens[-len(stop) :] == stop:
-                return tokens[: -len(stop)]
-        return tokens
+        return tokens[: len(tokens) - len(self._own_stop(tokens))]
+
+    def _own_stop(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        """The stop with which tokens end; empty where they end with none."""
+        ends = (stop for stop in self.stops if stop and tokens[-len(stop) :] == stop)
+        return next(ends, ())
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens for a reader; the tokens themselves where they are no text."""
