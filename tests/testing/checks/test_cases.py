@@ -163,6 +163,18 @@ def test_after_its_time_no_more_is_played_and_the_report_says_so():
     assert "no more cases" not in str(check_env(Walk, renderer=20, max_examples=1))
 
 
+def test_time_that_passes_elsewhere_is_not_to_be_virtual():
+    class Elsewhere(Walk):
+        runs_in = "thread"
+
+    def late(builder, **options):
+        return " ".join(check_env(builder, renderer=20, seconds=0, **options).notes)
+
+    assert "; virtual_time=True helps where it waits in the event loop alone" in late(Walk)
+    assert "virtual_time" not in late(Elsewhere)
+    assert "virtual_time" not in late(Walk, virtual_time=True)
+
+
 def test_a_check_that_was_cut_short_says_nothing_of_what_was_earned():
     class Slow(Walk):
         async def step(self, action):

@@ -75,7 +75,7 @@ def test_the_report_says_what_was_left_out_and_why():
         "rewards_in_range": "no reward_range was given",
         "isolated_members": "the members are linked: they depend on each other",
         "rewards_in_order": "the members are linked: who is who may matter",
-        "reference_answer": "it is no ProblemEnv, whose answer is known",
+        "reference_answer": "it is no ProblemEnv, or its reference answer is empty",
     }
     report = check_env(Sum, deterministic=False, skip={"ends": "on purpose"}, **FEW)
     assert report.skipped["ends"] == "on purpose"
@@ -305,6 +305,25 @@ def test_the_reference_answer_of_a_problem_is_tried():
     renderer = load_renderer("tiny", "qwen3_instruct")
     check_env(lambda: Pi(renderer), max_examples=10)
     assert {"31415", "\\boxed{31415}"} <= heard
+
+
+def test_an_empty_reference_answer_is_none():
+    class Poem(ProblemEnv):
+        def get_question(self):
+            return "Write a line."
+
+        def check_answer(self, sample_str):
+            return len(sample_str) > 5 and sample_str.isalpha()
+
+        def check_format(self, sample_str):
+            return True
+
+        def get_reference_answer(self):
+            return ""
+
+    problem = partial(Poem, load_renderer("tiny", "qwen3_instruct"))
+    report = check_env(problem, properties=["starts", "reference_answer"], max_examples=1)
+    assert "its reference answer is empty" in report.skipped["reference_answer"]
 
 
 def test_a_right_answer_of_an_unusual_look_is_to_be_shown():

@@ -85,6 +85,31 @@ def test_nonsense_that_earns_as_much_as_any_is_noted():
     assert not any("empty" in note for note in notes)
 
 
+def test_empty_answers_that_earn_the_most_are_not_noted_where_the_group_is_rewarded():
+    class Novelty(SumBuilder):
+        async def compute_group_rewards(self, trajectory_group, env_group):
+            written = [tuple(t.transitions[0].ac.tokens) for t in trajectory_group]
+            return [(float(written.count(each) == 1), {}) for each in written]
+
+    class Unpaid(Sum):
+        async def step(self, action):
+            result = await super().step(action)
+            return StepResult(0.0, result.episode_done, result.next_observation, [0])
+
+    report = check_env(partial(Novelty, Unpaid), properties=["starts"], renderer=10)
+    assert report.returns == (0.0, 1.0)
+    assert not any("earned" in note for note in report.notes)
+
+
+def test_no_better_actions_are_asked_for_where_named_ones_earn_the_most():
+    options = {"valid_actions": ["7"], "max_examples": 25}
+    notes = " ".join(notes_of(lambda text: float(bool(text)), **options))
+    assert "no other earned more: see what is graded" in notes
+    assert "if that is right" not in notes
+    notes = " ".join(notes_of(lambda text: float("7" not in text), **options))
+    assert "see what is graded; or, if that is right, name " in notes
+
+
 def test_the_report_counts_one_as_one_and_shows_first_what_was_left_out():
     replay = GroupScript(0, ((DrawnAction((99,)),),)).encode()
     report = check_env(SumBuilder(size=1), replay=replay, renderer=100, skip={"ends": "mine"})

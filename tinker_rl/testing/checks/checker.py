@@ -205,9 +205,12 @@ class Checker:
     def report(self, notes: Sequence[str] = ()) -> EnvCheckReport:
         """What was found well."""
         checked = {found.name: self._counts[found.name] for found in self._active}
+        may_sleep = self._tally.runs_in_loop and not self._setup.loop.virtual_time
         late = (
-            f"no more cases were played after {self._setup.seconds:g} s: it runs in real time. "
-            "Stub what is slow, give virtual_time=True, or more with seconds=..."
+            f"no more cases were played after {self._setup.seconds:g} s. Stub what is slow, or "
+            "give more with seconds=..."
+            + "; virtual_time=True helps where it waits in the event loop alone"
+            * may_sleep
         )
         notes = [*notes, late] if self._is_cut else notes
         return self._tally.report(checked, self._skipped, notes, is_cut=self._is_cut)

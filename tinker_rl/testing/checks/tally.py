@@ -54,6 +54,8 @@ class Tally:
         """Episodes of good actions alone."""
         self.longest = 0
         """Turns of the longest episode."""
+        self.runs_in_loop = True
+        """Whether the environments run in the event loop, not in threads or processes."""
         self._sleeps: dict[str, list[float]] = {}
 
     def add(self, group: PlayedGroup) -> None:
@@ -129,6 +131,7 @@ class Tally:
 
     def _add_calls(self, episode: PlayedEpisode) -> None:
         env: Any = getattr(episode.env, "message_env", episode.env)
+        self.runs_in_loop = self.runs_in_loop and getattr(env, "runs_in", "loop") == "loop"
         for method, seconds in episode.calls:
             name = f"{type(env).__name__}.{method}"
             self._num_calls[name] += 1
@@ -166,23 +169,34 @@ class Tally:
             (reward,) = self._step_rewards
             return [f"every step earned {reward:g}{but}: {hint}"]
         best = max(returns)
+        notes: list[str] = [] if self._has_group_rewards else self._notes_of_nothing(best, hint)
+        if not self._knows_valid and not notes and best <= 0:
+            notes.append(
+                f"no episode earned more than {best:g}, whatever was drawn: good actions may not "
+                f"be among it, and what comes of them is not checked: {hint}"
+            )
+        return notes
+
+    def _notes_of_nothing(self, best: float, hint: str) -> list[str]:
+        """Of what says nothing, and earns the most.
+
+        Not of rewards of the group: those that go by ranks, by novelty or by the majority pay it at
+        times, as they should.
+        """
+        advice = "see what is graded"
+        if best not in self._valid_returns:  # else better actions than the author's may not exist
+            advice += f"; or, if that is right, {hint}"
         notes: list[str] = []
         if ("empty", best) in self._heard:
             notes.append(
-                f"an episode of empty answers earned {best:g}, and no other earned more: see what "
-                f"is graded; or, if that is right, {hint}"
+                f"an episode of empty answers earned {best:g}, and no other earned more: {advice}"
             )
         nonsense = [earned for made_of, earned in self._heard if made_of == "nonsense"]
         num_best = nonsense.count(best)
         if num_best >= max(_MUCH_NONSENSE, _SHARE_OF_NONSENSE * len(nonsense)):
             notes.append(
                 f"{num_best} of {len(nonsense)} episodes of nonsense earned {best:g}, and no other "
-                f"earned more: see what is graded; or, if that is right, {hint}"
-            )
-        if not self._knows_valid and not notes and best <= 0:
-            notes.append(
-                f"no episode earned more than {best:g}, whatever was drawn: good actions may not "
-                f"be among it, and what comes of them is not checked: {hint}"
+                f"earned more: {advice}"
             )
         return notes
 

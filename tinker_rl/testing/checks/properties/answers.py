@@ -28,8 +28,10 @@ def spellings(env: Any) -> tuple[str, ...]:
     if not isinstance(env, ProblemEnv):
         return ()
     try:
-        reference = str(env.get_reference_answer())
+        reference: Any = env.get_reference_answer()
     except Exception:  # that is found where it is played
+        return ()
+    if reference is None or not str(reference).strip():  # the task is open-ended
         return ()
     return tuple(way.format(reference) for way in _WAYS)
 
@@ -37,15 +39,16 @@ def spellings(env: Any) -> tuple[str, ...]:
 def no_reference(setup: Setup) -> str:
     """Why `reference_answer` is left out."""
     if not setup.knows_answer:
-        return "it is no ProblemEnv, whose answer is known"
+        return "it is no ProblemEnv, or its reference answer is empty"
     return "" if setup.valid is not None else "valid_actions draws, and lists no right answer"
 
 
 def reference_answer(case: Case) -> Finding | None:
     """One of the ways to write the reference answer is graded right."""
     episode = case.group.episodes[0]
-    tried = dict.fromkeys((*spellings(episode.env), *(case.setup.valid or ())))
-    if not tried or any(_is_right(case, text) for text in tried):
+    spelled = spellings(episode.env)
+    tried = dict.fromkeys((*spelled, *(case.setup.valid or ())))
+    if not spelled or any(_is_right(case, text) for text in tried):
         return None
     shown = ", ".join(repr(text) for text in list(tried)[:_MOST_SHOWN])
     shown += f" and {len(tried) - _MOST_SHOWN} more" if len(tried) > _MOST_SHOWN else ""
